@@ -1,0 +1,26 @@
+// Moving and setting memory: copy, fill, cast, add. No op of the network; the tape and the trainer need them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/base/device.h"
+#include "kernels/base/dtype.h"
+
+namespace qm {
+
+/// Copies `bytes` bytes between devices; ordered on `stream`. On the CPU the ranges must not overlap.
+void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes);
+
+/// Sets every byte to 0.
+void zero_bytes(const Stream& stream, void* data, std::size_t bytes);
+
+/// y[i] = (To) x[i], round to nearest even. float32, float64 and bfloat16 in any combination, uint8 → real.
+void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count);
+
+/// y[i] += x[i]; T is float or double.
+template <class T>
+void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count);
+
+}  // namespace qm
