@@ -1,0 +1,33 @@
+// Image: 8-bit RGB pixels, decoded from and encoded to JPEG and PNG in memory.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace qm {
+
+struct Image {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::vector<std::uint8_t> pixels;  ///< (height, width, 3): rows from the top, RGB
+};
+
+/// Larger images are refused before memory is asked for: a few damaged bytes in a header can claim gigabytes.
+inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+
+/// Decodes a JPEG or PNG, told apart by its first bytes, to what PIL's Image.open(…).convert("RGB") gives: grey is
+/// replicated, CMYK and YCCK are read as Adobe writes them, palettes are looked up, alpha is dropped and 16-bit samples
+/// keep their upper byte. EXIF orientation and colour profiles are ignored. A file that ends before its end marker is
+/// an error; damage that JPEG decoders conventionally patch over (as PIL does) is not. Thread-safe.
+///
+/// Throws IoError with the cause alone; the caller knows the name to put before it.
+Image decode_image(std::span<const std::uint8_t> bytes);
+
+/// Encodes as baseline JPEG, 4:2:0, quality 1 to 100. Throws IoError on a quality or an image that JPEG cannot hold.
+std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);
+
+/// Encodes as 8-bit RGB PNG: lossless. Throws IoError on an image without pixels.
+std::vector<std::uint8_t> encode_png(const Image& image);
+
+}  // namespace qm

@@ -1,0 +1,17 @@
+// Which samples an epoch visits, and in what order.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace qm {
+
+/// A permutation of 0 … n−1, uniform over all of them: the sample at position p of the epoch's order is order[p].
+/// A function of (seed, epoch, n) alone, so every rank computes the same one. Throws ConfigError unless 0 ≤ n < 2³².
+std::vector<std::uint32_t> epoch_order(std::uint64_t seed, std::uint32_t epoch, std::int64_t n);
+
+/// ⌊n / global_batch⌋: an epoch takes whole global batches and drops the order's tail, which holds other samples each
+/// epoch. Step s takes positions s·global_batch … (s+1)·global_batch − 1. Throws ConfigError where that is no step.
+std::int64_t steps_per_epoch(std::int64_t n, std::int64_t global_batch);
+
+}  // namespace qm
