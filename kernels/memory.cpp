@@ -1,7 +1,5 @@
 #include "kernels/memory.h"
 
-#include "kernels/cpu/memory.h"
-
 namespace qm {
 
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,

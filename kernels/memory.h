@@ -23,4 +23,12 @@ void cast(const Stream& stream, DType from, const void* x, DType to, void* y, st
 template <class T>
 void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count);
 
+namespace cpu {
+void copy_bytes(void* to, const void* from, std::size_t bytes);
+void zero_bytes(void* data, std::size_t bytes);
+void cast(DType from, const void* x, DType to, void* y, std::int64_t count);
+template <class T>
+void add_inplace(const T* x, T* y, std::int64_t count);
+}  // namespace cpu
+
 }  // namespace qm

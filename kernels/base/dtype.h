@@ -66,6 +66,19 @@ struct dtype_of<std::int64_t> {
 template <class T>
 inline constexpr DType dtype_of_v = dtype_of<T>::value;
 
+/// The type that an operation on T-valued activations computes in, and in which its parameters, statistics and parameter
+/// gradients are held: float for bfloat16, else T itself.
+template <class T>
+struct real_of {
+  using type = T;
+};
+template <>
+struct real_of<bfloat16> {
+  using type = float;
+};
+template <class T>
+using Real = typename real_of<T>::type;
+
 /// Bytes of one element.
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {

@@ -1,4 +1,4 @@
-#include "kernels/cpu/memory.h"
+#include "kernels/memory.h"
 
 #include <cstring>
 

@@ -1,0 +1,153 @@
+#include "autograd/tape.h"
+
+#include "kernels/memory.h"
+
+namespace qm {
+namespace {
+
+thread_local Tape* recording_tape = nullptr;
+
+void add_to(const Tensor& total, const Tensor& part) {
+  visit_real(total.dtype(), "tape", [&]<class T>() {
+    add_inplace<T>(total.stream(), part.data<T>(), total.data<T>(), total.count());
+  });
+}
+
+}  // namespace
+
+struct Backward::Node {
+  struct Input {
+    std::shared_ptr<Variable> variable;  // null where the input was undefined
+    Shape shape;
+    DType dtype = DType::kFloat32;
+    Device device;
+  };
+  const char* name;
+  std::vector<Input> inputs;
+  std::vector<std::shared_ptr<Variable>> outputs;
+  std::function<void(Backward&)> backward;
+};
+
+// ---- what a closure sees ---------------------------------------------------------------------------------------------
+
+Backward::Backward(Node& node, std::vector<Tensor> grad_outputs)
+    : node_(node), grad_outputs_(std::move(grad_outputs)), assigned_(node.inputs.size()) {}
+
+bool Backward::needs(int index) const {
+  const auto& variable = node_.inputs[index].variable;
+  return variable && variable->requires_grad;
+}
+
+Tensor Backward::assign(int index) {
+  const auto& input = node_.inputs[index];
+  return assigned_[index] = Tensor::empty(input.shape, input.dtype, input.device);
+}
+
+Tensor Backward::accumulate(int index) {
+  const auto& input = node_.inputs[index];
+  Tensor& grad = input.variable->grad;
+  if (!grad.defined()) grad = Tensor::zeros(input.shape, input.dtype, input.device);
+  return grad.reshape(input.shape);
+}
+
+// ---- recording -------------------------------------------------------------------------------------------------------
+
+Tape::Tape() = default;
+
+Tape::~Tape() {
+  // A recording that was never replayed must not leave leaves waiting for uses that will not come.
+  for (const auto& node : nodes_) {
+    for (const auto& input : node->inputs) {
+      if (input.variable && input.variable->requires_grad) --input.variable->pending_uses;
+    }
+  }
+}
+
+Tape::Recording::Recording(Tape& tape) : previous_(recording_tape) { recording_tape = &tape; }
+Tape::Recording::~Recording() { recording_tape = previous_; }
+
+bool Tape::wants(const std::vector<Tensor>& inputs) {
+  if (!recording_tape) return false;
+  for (const auto& input : inputs) {
+    if (input.requires_grad()) return true;
+  }
+  return false;
+}
+
+void Tape::record(const char* name, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+                  std::function<void(Backward&)> backward) {
+  if (!wants(inputs)) return;
+  auto node = std::make_unique<Backward::Node>();
+  node->name = name;
+  node->backward = std::move(backward);
+  for (const auto& input : inputs) {
+    node->inputs.push_back({input.variable(), input.shape(), input.dtype(), input.device()});
+    if (input.requires_grad()) ++input.variable()->pending_uses;
+  }
+  for (const auto& output : outputs) {
+    output.variable()->requires_grad = true;
+    output.variable()->leaf = false;
+    node->outputs.push_back(output.variable());
+  }
+  recording_tape->nodes_.push_back(std::move(node));
+}
+
+// ---- replay ----------------------------------------------------------------------------------------------------------
+
+void Tape::backward(const Tensor& loss) {
+  QM_CHECK(loss.count() == 1, ShapeError, "backward: expected a loss of one element, got ", to_string(loss.shape()));
+  Tensor one;
+  visit_real(loss.dtype(), "backward", [&]<class T>() { one = Tensor::from(std::vector<T>{T(1)}, loss.shape()); });
+  if (loss.device() != one.device()) {
+    Tensor on_device = Tensor::empty(loss.shape(), loss.dtype(), loss.device());
+    on_device.copy_from(one);
+    one = on_device;
+  }
+  backward(std::vector<Tensor>{loss}, {one});
+}
+
+void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads) {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    QM_CHECK(outputs[i].requires_grad() && !outputs[i].variable()->leaf, ShapeError,
+             "backward: output ", i, " was not recorded on a tape");
+    outputs[i].variable()->grad = grads[i].reshape(outputs[i].shape());
+  }
+  while (!nodes_.empty()) {
+    const std::unique_ptr<Backward::Node> node = std::move(nodes_.back());
+    nodes_.pop_back();
+
+    std::vector<Tensor> grad_outputs;
+    bool reached = false;
+    for (const auto& output : node->outputs) {
+      grad_outputs.push_back(output->grad);
+      reached |= output->grad.defined();
+      output->grad = Tensor();
+    }
+    std::vector<Tensor> assigned(node->inputs.size());
+    if (reached) {
+      Backward context(*node, std::move(grad_outputs));
+      node->backward(context);
+      assigned = std::move(context.assigned_);
+    }
+    for (std::size_t i = 0; i < node->inputs.size(); ++i) {
+      const auto& variable = node->inputs[i].variable;
+      if (!variable || !variable->requires_grad) continue;
+      if (assigned[i].defined()) {
+        // A leaf's gradient may be a slice of a flat buffer: add into it, never replace it.
+        if (variable->grad.defined()) {
+          add_to(variable->grad, assigned[i]);
+        } else {
+          variable->grad = assigned[i];
+        }
+      }
+      if (--variable->pending_uses == 0 && variable->leaf && variable->hook) variable->hook();
+    }
+    if (inspector_) inspector_(node->name, assigned);
+  }
+}
+
+void Tape::set_inspector(std::function<void(const char*, const std::vector<Tensor>&)> inspector) {
+  inspector_ = std::move(inspector);
+}
+
+}  // namespace qm

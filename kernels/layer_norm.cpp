@@ -1,0 +1,22 @@
+#include "kernels/layer_norm.h"
+
+#include "kernels/base/dispatch.h"
+
+namespace qm {
+
+template <class T>
+void layer_norm_forward(const Stream& stream, const LayerNormForward<T>& p) {
+  QM_CHECK(p.rows >= 0 && p.channels > 0, ShapeError, "layer_norm: rows ", p.rows, ", channels ", p.channels);
+  QM_DISPATCH(layer_norm_forward, stream, p);
+}
+
+template <class T>
+void layer_norm_backward(const Stream& stream, const LayerNormBackward<T>& p) {
+  QM_CHECK(p.rows >= 0 && p.channels > 0, ShapeError, "layer_norm: rows ", p.rows, ", channels ", p.channels);
+  QM_DISPATCH(layer_norm_backward, stream, p);
+}
+
+QM_INSTANTIATE_CONTRACT(layer_norm_forward, LayerNormForward)
+QM_INSTANTIATE_CONTRACT(layer_norm_backward, LayerNormBackward)
+
+}  // namespace qm
