@@ -1,0 +1,53 @@
+// Environment: the process's membership in its job, from start to end.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "dist/communicator.h"
+
+namespace qm {
+
+/// How a launcher made itself known to this process.
+struct Launch {
+  std::string variable;  ///< the environment variable that tells
+  int processes = 0;     ///< how many processes it started; 0 where the variable does not say
+};
+
+/// The launcher (mpirun, srun) this process was started by, if any.
+/// Throws CommError naming the variable if its value is no number.
+std::optional<Launch> detect_launch();
+
+/// Starts MPI if a launcher started this process, and ends it in the destructor: one process needs no mpirun. Make one,
+/// in main, and let it outlive every Communicator.
+///
+/// An exception that leaves the Environment's scope ends the whole job, since the other ranks may be waiting for this
+/// one. A main that catches inside the scope calls abort() itself.
+class Environment {
+ public:
+  /// Throws CommError if MPI does not start, was started before, or joined fewer processes than were launched.
+  Environment();
+  ~Environment();
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const { return local_rank_; }
+
+  std::unique_ptr<Communicator> make_communicator() const;
+
+  /// Ends all processes of the job at once with this exit code. Returns in a job of one process: there the caller
+  /// returns the code itself.
+  void abort(int code) const noexcept;
+
+ private:
+  bool uses_mpi_ = false;
+  int exceptions_at_start_ = 0;
+  int rank_ = 0;
+  int size_ = 1;
+  int local_rank_ = 0;
+};
+
+}  // namespace qm
