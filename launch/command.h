@@ -1,6 +1,6 @@
 // The parts that every command of the program shares: what a command is, and how it reads its command line.
 //
-//   int run_pack(std::span<const std::string> arguments) {
+//   int run_pack(std::span<const std::string> arguments, const Environment&) {
 //     CommandLine line("pack", "Packs a folder of images into shards.");
 //     std::string input;
 //     std::int64_t shards = 8;
@@ -24,16 +24,23 @@
 
 namespace qm {
 
+class Environment;
+
 /// A command line that cannot be understood: the program ends with exit code 2 instead of 1.
 class UsageError : public ConfigError {
  public:
   using ConfigError::ConfigError;
 };
 
+/// Runs a command: `arguments` is what follows its name, the result the program's exit code. Throws UsageError for a
+/// command line that cannot be understood and qm::Error for everything else.
+using CommandFunction = int(std::span<const std::string> arguments, const Environment& environment);
+
 struct Command {
   const char* name;
-  const char* summary;                                 ///< one line for `quadmamba --help`
-  int (*run)(std::span<const std::string> arguments);  ///< what follows the name; returns the exit code
+  const char* summary;  ///< one line for `quadmamba --help`
+  CommandFunction* run;
+  bool parallel;  ///< whether it may run as several processes under mpirun
 };
 
 /// The inclusive range that an integer option accepts.
@@ -96,10 +103,16 @@ class CommandLine {
     std::function<void(const std::string&)> assign;
   };
 
-  void add(Option option);
-  const Option& find(const std::string& name) const;
+  struct Token {
+    std::string option;  ///< empty for a positional argument
+    std::string value;
+    bool separate;  ///< whether the value was an argument of its own, as in `--name value`
+  };
+
+  std::vector<Token> tokenize(std::span<const std::string> arguments) const;
   std::vector<std::string> expand_assignments(std::span<const std::string> arguments) const;
-  void assign_positionals(const std::vector<std::string>& values) const;
+  void assign_options(const std::vector<Token>& tokens) const;
+  void assign_positionals(const std::vector<Token>& tokens) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   std::string command_;

@@ -1,0 +1,107 @@
+// quadmamba: the one program. Finds the command and runs it; the one place where errors are caught.
+//
+// Exit codes: 0 done, 1 failed, 2 not understood. Each failure is one line on stderr.
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "dist/environment.h"
+#include "launch/command.h"
+#include "launch/commands.h"
+#include "launch/revision.h"
+
+namespace qm {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kNotUnderstood = 2;
+
+constexpr std::array kCommands{
+    Command{"pack", "pack a folder of images into shards", run_pack, false},
+    Command{"train", "train a model as a recipe says, or resume", run_train, true},
+    Command{"eval", "measure a checkpoint on a data set", run_eval, true},
+    Command{"predict", "classify image files", run_predict, false},
+    Command{"inspect", "show what a recipe, shard or checkpoint holds, and verify it", run_inspect, false},
+    Command{"glyphs", "generate the quickstart images", run_glyphs, false},
+};
+
+std::string overview() {
+  std::string text =
+      "quadmamba trains QuadMamba vision models.\n\n"
+      "Usage: quadmamba COMMAND [arguments]\n"
+      "       mpirun -np N quadmamba train|eval [arguments]\n\n";
+  for (const Command& command : kCommands) {
+    const std::string name = command.name;
+    text += "  " + name + std::string(10 - name.size(), ' ') + command.summary + "\n";
+  }
+  return text +
+         "\n"
+         "quadmamba COMMAND --help   the arguments of a command\n"
+         "quadmamba --version        the source it was built from\n";
+}
+
+const Command& find_command(const std::string& name) {
+  const auto* found =
+      std::find_if(kCommands.begin(), kCommands.end(), [&](const Command& c) { return c.name == name; });
+  QM_CHECK(found != kCommands.end(), UsageError, "unknown command '", name, "'; see quadmamba --help");
+  return *found;
+}
+
+int run(const std::vector<std::string>& arguments, const Environment& environment) {
+  QM_CHECK(!arguments.empty(), UsageError, "expected a command; see quadmamba --help");
+  const std::string& name = arguments.front();
+  if (name == "--help" || name == "-h") {
+    std::cout << overview();
+    return 0;
+  }
+  if (name == "--version") {
+    std::cout << "quadmamba " << source_revision() << "\n";
+    return 0;
+  }
+  const Command& command = find_command(name);
+  QM_CHECK(command.parallel || environment.size() == 1, UsageError, name, ": runs as one process, not under mpirun");
+  return command.run(std::span(arguments).subspan(1), environment);
+}
+
+void print_error(const std::string& what, const Environment& environment) {
+  const std::string rank = environment.size() > 1 ? concat(" [rank ", environment.rank(), "]") : "";
+  std::cerr << concat("quadmamba", rank, ": ", what, "\n");  // one write: lines of several ranks stay whole
+}
+
+// The other ranks may be waiting for this one: an error ends the job.
+int end_job(const std::string& what, const Environment& environment) {
+  print_error(what, environment);
+  environment.abort(kFailed);
+  return kFailed;
+}
+
+int run_and_report(const std::vector<std::string>& arguments, const Environment& environment) {
+  try {
+    return run(arguments, environment);
+  } catch (const UsageError& error) {
+    // Every rank has the same command line and ends by itself; one line is enough.
+    if (environment.rank() == 0) print_error(error.what(), environment);
+    return kNotUnderstood;
+  } catch (const std::bad_alloc&) {
+    return end_job("out of memory", environment);
+  } catch (const std::exception& error) {
+    return end_job(error.what(), environment);
+  }
+}
+
+}  // namespace
+}  // namespace qm
+
+int main(int argc, char** argv) {
+  try {
+    const qm::Environment environment;
+    return qm::run_and_report({argv + 1, argv + argc}, environment);
+  } catch (const std::exception& error) {
+    std::cerr << "quadmamba: " << error.what() << "\n";
+    return qm::kFailed;
+  }
+}
