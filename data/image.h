@@ -18,8 +18,9 @@ inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
 
 /// Decodes a JPEG or PNG, told apart by its first bytes, to what PIL's Image.open(…).convert("RGB") gives: grey is
 /// replicated, CMYK and YCCK are read as Adobe writes them, palettes are looked up, alpha is dropped and 16-bit samples
-/// keep their upper byte. EXIF orientation and colour profiles are ignored. A file that ends before its end marker is
-/// an error; damage that JPEG decoders conventionally patch over (as PIL does) is not. Thread-safe.
+/// keep their upper byte (also grey ones, which PIL saturates). EXIF orientation and colour profiles are ignored. A
+/// file that ends before its end marker is an error; damage that JPEG decoders conventionally patch over, PIL's among
+/// them, is not. Thread-safe.
 ///
 /// Throws IoError with the cause alone; the caller knows the name to put before it.
 Image decode_image(std::span<const std::uint8_t> bytes);

@@ -1,0 +1,45 @@
+#include "data/sampler.h"
+
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "kernels/base/error.h"
+#include "kernels/base/philox.h"
+
+namespace qm {
+namespace {
+
+/// A uniform integer in [0, bound): the upper half of a 64 × 64-bit product, whose bias, below 2⁻³², is out of reach of
+/// any measurement and which, unlike rejection, takes a fixed number of draws.
+std::uint64_t scale_to(std::uint64_t bound, std::uint32_t high, std::uint32_t low) {
+  const std::uint64_t word = (static_cast<std::uint64_t>(high) << 32) | low;
+  return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * bound) >> 64);
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> epoch_order(std::uint64_t seed, std::uint32_t epoch, std::int64_t n) {
+  QM_CHECK(n >= 0 && n <= std::numeric_limits<std::uint32_t>::max(), ConfigError, "epoch order of ", n,
+           " samples: expected 0 to 2^32 - 1");
+  std::vector<std::uint32_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), 0u);
+  // Fisher–Yates from the back; element i takes the pair of words i mod 2 of block ⌊i / 2⌋.
+  PhiloxBlock block{};
+  for (std::int64_t i = n - 1; i > 0; --i) {
+    if (i == n - 1 || i % 2 == 1) {
+      block = philox(seed, RandomPurpose::kDataOrder, epoch, 0, static_cast<std::uint32_t>(i / 2));
+    }
+    const auto* pair = &block.word[2 * (i % 2)];
+    std::swap(order[i], order[scale_to(static_cast<std::uint64_t>(i) + 1, pair[0], pair[1])]);
+  }
+  return order;
+}
+
+std::int64_t steps_per_epoch(std::int64_t n, std::int64_t global_batch) {
+  QM_CHECK(global_batch >= 1, ConfigError, "global batch of ", global_batch, ": expected at least 1");
+  QM_CHECK(n >= global_batch, ConfigError, n, " training samples are fewer than one global batch of ", global_batch);
+  return n / global_batch;
+}
+
+}  // namespace qm
