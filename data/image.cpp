@@ -1,8 +1,5 @@
 #include "data/image.h"
 
-// jpeglib.h uses FILE and size_t without including what declares them.
-#include <jerror.h>
-#include <jpeglib.h>
 #include <png.h>
 
 #include <csetjmp>
@@ -10,7 +7,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
+
+// clang-format off: jpeglib.h uses FILE without including what declares it, and jerror.h needs jpeglib.h
+#include <jerror.h>
+#include <jpeglib.h>
+// clang-format on
 
 #include "kernels/base/error.h"
 
