@@ -8,9 +8,10 @@
 #include <cstdlib>
 #include <cstring>
 
-// clang-format off: jpeglib.h uses FILE without including what declares it, and jerror.h needs jpeglib.h
-#include <jerror.h>
+// After <cstdio>: jpeglib.h uses FILE without including what declares it.
+// clang-format off
 #include <jpeglib.h>
+#include <jerror.h>
 // clang-format on
 
 #include "kernels/base/error.h"
