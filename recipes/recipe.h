@@ -1,7 +1,8 @@
 // Recipe: everything a run is made of, read from a TOML file and validated before anything starts.
 //
 // Each field is a key of the file, under the table of its struct; the comments are the recipe reference. Unknown keys,
-// wrong types and impossible combinations throw ConfigError with "file:line: key: what was expected, what came".
+// wrong types and impossible combinations throw ConfigError with "file:line: key: what was expected, what came"; for a
+// value given on the command line, "--set train.epochs=abc" stands in place of file:line.
 #pragma once
 
 #include <array>
@@ -17,27 +18,31 @@ enum class FineOrderKey { kQuadtree, kWindowRaster };
 enum class Resampling { kBilinear, kBicubic };
 
 struct Recipe {
-  std::string name;                         ///< run folder's name when --run is absent; default: the file's stem
-  std::uint64_t seed = 0;                   ///< key of all random numbers
-  Precision precision = Precision::kFp32;   ///< "fp64" (CPU only), "fp32", "bf16" (GPU only)
+  std::string name;                        ///< run folder's name when --run is absent; default: the file's stem
+  std::uint64_t seed = 0;                  ///< key of all random numbers
+  Precision precision = Precision::kFp32;  ///< "fp64" (CPU only), "fp32", "bf16" (GPU only)
 
   struct Model {
-    std::string size;                       ///< "nano", "lite", "tiny", "small", "base"; sets dim and depths
-    std::int64_t dim = 0;                   ///< channels of the first stage; given instead of size, with depths
-    std::array<std::int64_t, 4> depths{};   ///< blocks a stage
-    std::int64_t state_size = 1;            ///< N
+    std::string size;                      ///< "nano", "lite", "tiny", "small", "base"; sets dim and depths
+    std::int64_t dim = 0;                  ///< channels of the first stage; given instead of size, with depths
+    std::array<std::int64_t, 4> depths{};  ///< blocks a stage
+    std::int64_t state_size = 1;           ///< N
     FineOrderKey fine_order = FineOrderKey::kQuadtree;  ///< "quadtree" or "window_raster" (the released code's)
-    std::int64_t classes = 0;               ///< required
-    double drop_path = 0;                   ///< rate of the last block; earlier ones rise linearly to it
-    std::int64_t height = 0, width = 0;     ///< input size: image_size = 224 or [height, width]; at least 32
+    std::int64_t classes = 0;                           ///< required
+    double drop_path = 0;                               ///< rate of the last block; earlier ones rise linearly to it
+    std::int64_t height = 0, width = 0;  ///< input size: image_size = 224 or [height, width]; at least 32
+
+    friend bool operator==(const Model&, const Model&) = default;
   } model;
 
   struct Data {
-    std::string path;                       ///< folder of shards; --data overrides
+    std::string path;  ///< folder of shards; --data overrides
     std::array<double, 3> mean{0.485, 0.456, 0.406};
     std::array<double, 3> std{0.229, 0.224, 0.225};
-    std::int64_t threads = 2;               ///< decoding threads a rank
-    std::int64_t prefetch = 4;              ///< batches decoded ahead
+    std::int64_t threads = 2;   ///< decoding threads a rank
+    std::int64_t prefetch = 4;  ///< batches decoded ahead
+
+    friend bool operator==(const Data&, const Data&) = default;
   } data;
 
   /// Training augmentation, in this order: crop, flip, resize to the model's input.
@@ -46,60 +51,76 @@ struct Recipe {
     std::int64_t padding = 0;               ///< pixels of zeros on each side, for "pad"
     std::array<double, 2> area{0.08, 1.0};  ///< fraction of the image's area, for "resized"
     std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< width / height, for "resized"
-    double flip = 0;                        ///< probability of a horizontal flip
+    double flip = 0;                                    ///< probability of a horizontal flip
     Resampling interpolation = Resampling::kBicubic;    ///< "bilinear" or "bicubic", antialiased
+
+    friend bool operator==(const Augment&, const Augment&) = default;
   } augment;
 
   /// Mixup and cutmix over groups of `group` consecutive positions of the global batch.
   struct Mix {
-    double mixup = 0;                       ///< α of the Beta distribution; 0 = off
-    double cutmix = 0;                      ///< α; 0 = off
-    double probability = 1;                 ///< that a group is mixed at all
-    double switch_probability = 0.5;        ///< that a mixed group takes cutmix where both are on
-    std::int64_t group = 128;               ///< even; divides the global batch unless the global batch is smaller
+    double mixup = 0;                 ///< α of the Beta distribution; 0 = off
+    double cutmix = 0;                ///< α; 0 = off
+    double probability = 1;           ///< that a group is mixed at all
+    double switch_probability = 0.5;  ///< that a mixed group takes cutmix where both are on
+    std::int64_t group = 128;         ///< even; divides the global batch unless the global batch is smaller
+
+    friend bool operator==(const Mix&, const Mix&) = default;
   } mix;
 
   struct Train {
-    std::int64_t global_batch = 0;          ///< samples a step over all ranks and accumulation; required
-    std::int64_t micro_batch = 0;           ///< samples a rank works on at once; 0 = its whole share
-    std::int64_t epochs = 0;                ///< required
-    std::int64_t max_steps = 0;             ///< ends the run early (the schedule stays that of `epochs`); 0 = off
+    std::int64_t global_batch = 0;  ///< samples a step over all ranks and accumulation; required
+    std::int64_t micro_batch = 0;   ///< samples a rank works on at once; 0 = its whole share
+    std::int64_t epochs = 0;        ///< required
+    std::int64_t max_steps = 0;     ///< ends the run early (the schedule stays that of `epochs`); 0 = off
     double label_smoothing = 0;
-    double clip_grad_norm = 5;              ///< 0 = off
-    double ema_decay = 0;                   ///< 0 = no EMA
-    std::int64_t log_every = 20;            ///< steps between log lines
+    double clip_grad_norm = 5;    ///< 0 = off
+    double ema_decay = 0;         ///< 0 = no EMA
+    std::int64_t log_every = 20;  ///< steps between log lines
+
+    friend bool operator==(const Train&, const Train&) = default;
   } train;
 
-  struct Optimizer {                        ///< AdamW
-    double learning_rate = 0;               ///< peak rate at this global batch; required unless base_learning_rate is given
-    double base_learning_rate = 0;          ///< peak rate at a global batch of 512, scaled linearly
+  struct Optimizer {                ///< AdamW
+    double learning_rate = 0;       ///< peak rate at this global batch; required unless base_learning_rate is given
+    double base_learning_rate = 0;  ///< peak rate at a global batch of 512, scaled linearly
     double weight_decay = 0.05;
     double beta1 = 0.9, beta2 = 0.999;
     double epsilon = 1e-8;
+
+    friend bool operator==(const Optimizer&, const Optimizer&) = default;
   } optimizer;
 
   /// Linear warm-up then cosine, both per step. The two rates below scale like the peak: as given with learning_rate,
   /// times global batch / 512 with base_learning_rate.
   struct Schedule {
     double warmup_epochs = 0;
-    double warmup_learning_rate = 0;        ///< rate of the first step
-    double min_learning_rate = 0;           ///< rate of the last step
+    double warmup_learning_rate = 0;  ///< rate of the first step
+    double min_learning_rate = 0;     ///< rate of the last step
+
+    friend bool operator==(const Schedule&, const Schedule&) = default;
   } schedule;
 
   struct Eval {
-    std::int64_t every_epochs = 1;          ///< 0 = only at the end
-    std::int64_t batch = 0;                 ///< samples a rank; 0 = that of training
-    std::int64_t resize = 0;                ///< short side before the centre crop; 0 = resize straight to the input
+    std::int64_t every_epochs = 1;  ///< 0 = only at the end
+    std::int64_t batch = 0;         ///< samples a rank; 0 = that of training
+    std::int64_t resize = 0;        ///< short side before the centre crop; 0 = resize straight to the input
     Resampling interpolation = Resampling::kBicubic;
+
+    friend bool operator==(const Eval&, const Eval&) = default;
   } eval;
 
   struct Checkpoint {
-    std::int64_t every_steps = 0;           ///< 0 = off
-    std::int64_t every_epochs = 1;          ///< 0 = off; the end of the run is always saved
-    std::int64_t keep_last = 3;             ///< the best is kept besides
+    std::int64_t every_steps = 0;   ///< 0 = off
+    std::int64_t every_epochs = 1;  ///< 0 = off; the end of the run is always saved
+    std::int64_t keep_last = 3;     ///< the best is kept besides
+
+    friend bool operator==(const Checkpoint&, const Checkpoint&) = default;
   } checkpoint;
 
-  /// Peak, first and last learning rate at the recipe's global batch.
+  friend bool operator==(const Recipe&, const Recipe&) = default;
+
+  /// Peak, first (with warm-up) and last learning rate at the recipe's global batch.
   double peak_learning_rate() const;
   double first_learning_rate() const;
   double last_learning_rate() const;
@@ -108,12 +129,11 @@ struct Recipe {
   /// keep.
   std::string to_toml() const;
 
-  /// Reads `file`, applies `overrides` ("table.key=value", value in TOML syntax; a bare word is taken as a string) and
-  /// validates.
+  /// Reads `file`, applies `overrides` ("table.key=value", value in TOML syntax; what is not TOML is taken as a string)
+  /// and validates. Throws IoError if the file cannot be read.
   static Recipe load(const std::string& file, const std::vector<std::string>& overrides = {});
   /// The same from text; `origin` stands for the file in messages.
-  static Recipe parse(std::string_view text, const std::string& origin,
-                      const std::vector<std::string>& overrides = {});
+  static Recipe parse(std::string_view text, const std::string& origin, const std::vector<std::string>& overrides = {});
 };
 
 std::string_view to_string(Precision precision);
