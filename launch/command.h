@@ -89,9 +89,9 @@ class CommandLine {
  private:
   struct Option {
     std::string name;
-    std::string placeholder;  ///< empty for a flag
+    std::string placeholder = {};  ///< empty for a flag
     std::string help;
-    std::string default_text;  ///< empty: nothing to show
+    std::string default_text = {};  ///< empty: nothing to show
     bool required = false;
     bool repeats = false;
     std::function<void(const std::string&)> assign;  ///< throws UsageError
