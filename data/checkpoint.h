@@ -6,7 +6,10 @@
 //   state       group whose attributes are the fields of TrainingState
 //   recipe, revision, class_names   UTF-8 text
 //
-// With h5py:  file = h5py.File("step-00012345.h5"); weight = file["model/head.weight"][:]; step = file["state"].attrs["step"]
+// With h5py:
+//   file = h5py.File("step-00012345.h5")
+//   weight = file["model/head.weight"][:]
+//   step = file["state"].attrs["step"]
 #pragma once
 
 #include <cstdint>
@@ -30,7 +33,7 @@ struct TrainingState {
   double best_top1 = 0;            ///< best evaluation so far
   std::int64_t best_step = 0;      ///< and its step
   std::int64_t ema_updates = 0;
-  std::int64_t world_size = 0;     ///< ranks of the run that wrote it
+  std::int64_t world_size = 0;  ///< ranks of the run that wrote it
   std::int64_t global_batch = 0;
   std::int64_t metrics_bytes = 0;  ///< length of metrics.jsonl at this step
   std::uint64_t data_digest = 0;   ///< ShardSet::digest() of the training set

@@ -41,7 +41,7 @@ struct ShardSample {
   std::span<const std::uint8_t> bytes;  ///< the encoded image
   std::int32_t label = 0;
   std::uint64_t id = 0;
-  std::int64_t height = 0, width = 0;   ///< pixels, 1 to 65535
+  std::int64_t height = 0, width = 0;  ///< pixels, 1 to 65535
 };
 
 /// Writes one shard. Images go straight to a temporary file beside the final one; only publish() gives it its name,
@@ -63,8 +63,8 @@ class ShardWriter {
   void publish();
 
   const std::string& path() const;
-  std::int64_t size() const;             ///< samples so far
-  std::uint64_t data_bytes() const;      ///< encoded bytes so far
+  std::int64_t size() const;         ///< samples so far
+  std::uint64_t data_bytes() const;  ///< encoded bytes so far
 
  private:
   struct Impl;
@@ -97,15 +97,16 @@ class ShardSet {
   ShardSet& operator=(ShardSet&&) noexcept;
 
   std::int64_t size() const;
-  std::int32_t label(std::int64_t index) const;    ///< 0 ≤ label < class_names().size()
+  std::int32_t label(std::int64_t index) const;  ///< 0 ≤ label < class_names().size()
   std::uint64_t id(std::int64_t index) const;
   std::int64_t height(std::int64_t index) const;
   std::int64_t width(std::int64_t index) const;
   const std::vector<std::string>& class_names() const;
 
-  /// Reads a sample's encoded bytes into `bytes` and checks their CRC. Thread-safe. Throws IoError with describe().
+  /// Reads a sample's encoded bytes into `bytes` and checks their CRC. Thread-safe. Throws IoError naming
+  /// shard, sample and cause.
   void read(std::int64_t index, std::vector<std::uint8_t>& bytes) const;
-  /// "FILE: sample 12 (id 3456)", the sample's place in its shard: the beginning of an error about it.
+  /// "FILE: sample 12 (id 3456)", the sample's place in its shard: for errors about it.
   std::string describe(std::int64_t index) const;
 
   /// A number over class names, ids, labels, sizes and CRCs in order: equal for equal data in equal order.
@@ -114,6 +115,8 @@ class ShardSet {
  private:
   struct Shard;
   const Shard& shard_of(std::int64_t index) const;
+  void check_ids() const;
+  std::uint64_t compute_digest() const;
 
   std::vector<std::unique_ptr<Shard>> shards_;
   std::int64_t size_ = 0;

@@ -1,0 +1,117 @@
+#include "data/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "kernels/base/error.h"
+
+namespace qm {
+
+namespace {
+
+[[noreturn]] void throw_system_error(const std::string& path, const char* action) {
+  const int cause = errno;  // before anything else can change it
+  throw IoError(concat(path, ": ", action, ": ", std::generic_category().message(cause)));
+}
+
+int open_retrying(const std::string& path, int flags, mode_t mode = 0) {
+  int descriptor;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
+
+/// A rename is durable only once its folder is.
+void sync_folder_of(const std::string& path) {
+  std::string folder = std::filesystem::path(path).parent_path().string();
+  if (folder.empty()) folder = ".";
+  const int descriptor = open_retrying(folder, O_RDONLY | O_DIRECTORY);
+  if (descriptor < 0) throw_system_error(folder, "cannot open the folder");
+  const int status = ::fsync(descriptor);
+  const int cause = errno;
+  ::close(descriptor);
+  errno = cause;
+  // Some network file systems cannot sync a folder and say so with EINVAL; there is nothing more to be done there.
+  if (status != 0 && errno != EINVAL) throw_system_error(folder, "cannot bring the folder to the disk");
+}
+
+}  // namespace
+
+InputFile::InputFile(std::string path) : path_(std::move(path)) {
+  descriptor_ = open_retrying(path_, O_RDONLY);
+  if (descriptor_ < 0) throw_system_error(path_, "cannot open");
+  struct stat status;
+  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor_);
+    throw IoError(concat(path_, ": not a regular file"));
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+InputFile::~InputFile() {
+  ::close(descriptor_);
+}
+
+void InputFile::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t count = ::pread(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw_system_error(path_, "cannot read");
+    QM_CHECK(count > 0, IoError, path_, ": ends at byte ", offset, ", ", bytes.size(), " bytes too early");
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
+std::vector<std::uint8_t> read_file(const std::string& path) {
+  const InputFile file(path);
+  std::vector<std::uint8_t> bytes(file.size());
+  file.read(0, bytes);
+  return bytes;
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
+  descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  if (descriptor_ < 0) fail("cannot create");
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!published_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail(const char* action) const {
+  throw_system_error(path_, action);
+}
+
+void AtomicFile::write(std::uint64_t offset, std::span<const std::uint8_t> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("cannot write");
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
+void AtomicFile::finish() {
+  if (::fsync(descriptor_) != 0) fail("cannot bring it to the disk");
+  // Network file systems report a full disk as late as here.
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot close");
+}
+
+void AtomicFile::publish() {
+  QM_CHECK(descriptor_ < 0 && !published_, Error, path_, ": publish() comes once, after finish()");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
+  published_ = true;
+  sync_folder_of(path_);
+}
+
+}  // namespace qm

@@ -1,0 +1,60 @@
+// Files: positioned reads, and writes that appear whole or not at all.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace qm {
+
+/// A file open for reading. Errors are IoErrors of one line: "FILE: what failed: the system's reason".
+class InputFile {
+ public:
+  explicit InputFile(std::string path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  /// Bytes in the file when it was opened.
+  std::uint64_t size() const { return size_; }
+  /// Fills `bytes` from `offset`. Thread-safe. Throws IoError if the file ends before.
+  void read(std::uint64_t offset, std::span<std::uint8_t> bytes) const;
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+/// The whole of a regular file. Throws IoError.
+std::vector<std::uint8_t> read_file(const std::string& path);
+
+/// A file under construction: written as `<path>.tmp` beside its final place, it takes the name `path` in publish().
+/// Destroyed before that, it removes what it wrote, so that `path` holds the old file or the new one, never a part.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  /// Writes at any offset; gaps read as zeros.
+  void write(std::uint64_t offset, std::span<const std::uint8_t> bytes);
+  /// Brings the contents to the disk and closes the file.
+  void finish();
+  /// After finish(): renames and brings the folder to the disk.
+  void publish();
+
+ private:
+  [[noreturn]] void fail(const char* action) const;
+
+  std::string path_;
+  std::string temporary_;
+  int descriptor_ = -1;
+  bool published_ = false;
+};
+
+}  // namespace qm
