@@ -4,7 +4,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "kernels/base/error.h"
 #include "recipes/recipe_fields.h"
@@ -44,8 +43,11 @@ std::string read_text(const std::string& file) {
   errno = 0;
   std::ifstream stream(file, std::ios::binary);
   std::string text;
-  if (stream) text.assign(std::istreambuf_iterator<char>(stream), {});
-  QM_CHECK(stream && !stream.bad(), IoError, file, ": cannot read the recipe: ", std::strerror(errno ? errno : EIO));
+  for (char part[4096]; stream.read(part, sizeof part) || stream.gcount() > 0;) {
+    text.append(part, static_cast<std::size_t>(stream.gcount()));
+  }
+  QM_CHECK(stream.is_open() && !stream.bad(), IoError, file,
+           ": cannot read the recipe: ", std::strerror(errno ? errno : EIO));
   return text;
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
 
 #include "kernels/base/error.h"
 #include "recipes/recipe_fields.h"
