@@ -1,0 +1,272 @@
+#include "data/image.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "kernels/base/error.h"
+#include "tests/support/images.h"
+
+// After <cstdio>: jpeglib.h uses FILE without including what declares it.
+#include <jpeglib.h>
+
+namespace qm {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+/// A file, and what PIL's convert("RGB") made of it.
+struct Sample {
+  const char* name;
+  std::int64_t height, width;
+  std::uint64_t digest;
+  const char* hex;
+};
+
+// clang-format off
+constexpr Sample kSamples[] = {
+    {"jpeg_420", 13, 18, 0xab372703d43f461bull,
+     "ffd8ffe000104a46494600010100000100010000ffdb0043000d090a0b0a080d0b0a0b0e0e0d0f13201513121213271c1e17202e2931"
+     "302e292d2c333a4a3e333646372c2d405741464c4e525352323e5a615a50604a51524fffdb0043010e0e0e131113261515264f352d35"
+     "4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4fffc00011"
+     "08000d001203012200021101031101ffc400160001010100000000000000000000000000060005ffc400251000000404050500000000"
+     "000000000000000102040305113112215181f01453617191ffc4001501010100000000000000000000000000000406ffc4001e110002"
+     "0104030100000000000000000000010200051121f003041591ffda000c03010002110311003f0034ca4a58494a41ec4365b4993db2f9"
+     "60899b1854416a5a5b941acd9942a97ad3c03b77155063776f0d4caab5e1629322999279b0837e961272c36cae6203354e218247c32a"
+     "3d479fffd9"
+    },
+    {"jpeg_Progressive444", 13, 18, 0x60214677816cf3c6ull,
+     "ffd8ffe000104a46494600010100000100010000ffdb004300100b0c0e0c0a100e0d0e1211101318281a181616183123251d283a333d"
+     "3c3933383740485c4e404457453738506d51575f626768673e4d71797064785c656763ffdb0043011112121815182f1a1a2f63423842"
+     "6363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363ffc20011"
+     "08000d001203011100021101031101ffc4001500010100000000000000000000000000000403ffc40019010002030100000000000000"
+     "0000000000030400010206ffda000c0301000210031000000105e151db61a40f9848dea89affc4001910000301010100000000000000"
+     "00000000000102031213ffda00080101000105029c89c8f22611328e51ffc40019110003010101000000000000000000000000010203"
+     "1213ffda0008010301013f018d4cf53d48b64533a67fffc4001d11000202010500000000000000000000000011010221132251f0f1ff"
+     "da0008010201013f01aa4e495c1b3be15b4a826d935d611fffc40014100100000000000000000000000000000020ffda000801010006"
+     "3f025fffc400191000020301000000000000000000000000002110113161ffda0008010100013f215e1c0a0a4a3fffda000c03010002"
+     "0003000000106d13bfffc40017110101010100000000000000000000000001001051ffda0008010301013f1084ec2d1842ffc4001f11"
+     "0002020104030000000000000000000001110021d13151a1b1617181ffda0008010201013f10131990ba60adf00fa8c2891c420bd57c"
+     "6df50b4f07a6b9cb84cf6ab5399fffc4001f100002010207000000000000000000000000011121513161718191a1f0ffda0008010100"
+     "013f10441be826de051552f6c405b929684148c333ffd9"
+    },
+    {"jpeg_Grey", 13, 18, 0xf879104aa0581a4dull,
+     "ffd8ffe000104a46494600010100000100010000ffdb0043000d090a0b0a080d0b0a0b0e0e0d0f13201513121213271c1e17202e2931"
+     "302e292d2c333a4a3e333646372c2d405741464c4e525352323e5a615a50604a51524fffc0000b08000d001201011100ffc400160000"
+     "030000000000000000000000000000010305ffc400251000020103040201050000000000000000010203041112000521311314410615"
+     "222361ffda0008010100003f0081b06c744fb6c55d5f0cb2248eb1aac49933b1e6c3a1d027923ad591b4d0209d4ed748a42b20181731"
+     "4816f89724066bdf855622c41048b13f69d913f09aab6f8e45e1d1b0054fc823c1c1d0d8d5bd5d9a159190cd14691bad8188bb397606"
+     "d7b958c0fe762c74c8dcfb691e2a0faf23c854581558836007c2fecb006e2e0960c4f0897ea51432bd19a1f21a763167edcc32c78bdb"
+     "2e3ad7ffd9"
+    },
+    {"jpeg_Cmyk", 8, 8, 0x0cdeeb896c2ea95bull,
+     "ffd8ffee000e41646f626500640000000000ffdb004300100b0c0e0c0a100e0d0e1211101318281a181616183123251d283a333d3c39"
+     "33383740485c4e404457453738506d51575f626768673e4d71797064785c656763ffc000140800080008044311004d11005911004b11"
+     "00ffc4001500010100000000000000000000000000000506ffc400211000020104000700000000000000000000010204000305411216"
+     "21314262a1ffda000e0443004d0059004b00003f00a5ccf9537cc1eff698cce5e524eb9121dcb68e885d9ae370aa81b3bee40e837519"
+     "0f55ffd9"
+    },
+    {"png_Palette2", 2, 5, 0xb3aa1f9c899cee7full,
+     "89504e470d0a1a0a0000000d4948445200000005000000020203000000ed04fece0000000c504c544501020328323cc86400fffefdea"
+     "b7f98d0000000274524e5300809b2b4e180000000e4944415478da63906e6078e20000049501c0cd78039f0000000049454e44ae4260"
+     "82"
+    },
+    {"png_Grey1", 2, 9, 0x1c8f1a42867b5448ull,
+     "89504e470d0a1a0a0000000d4948445200000009000000020100000000a22dcb7e0000000e4944415478da63d8d4c0e0cb0000061a01"
+     "804c7f64840000000049454e44ae426082"
+    },
+    {"png_GreyAlpha8", 2, 2, 0xe4fdadc6971a3fc7ull,
+     "89504e470d0a1a0a0000000d4948445200000002000000020804000000d8bfc5af000000124944415478da63e06210f9cf20d7f08b11"
+     "000ad702b7fd55b4210000000049454e44ae426082"
+    },
+    {"png_Rgba8", 1, 2, 0x681d7f1225ac8c1cull,
+     "89504e470d0a1a0a0000000d4948445200000002000000010806000000f4227f8a000000114944415478da6360646266f8f5fbcf7f00"
+     "0a0103f7258ad2e80000000049454e44ae426082"
+    },
+    {"png_Rgb16", 1, 2, 0x504e25f6370885f4ull,
+     "89504e470d0a1a0a0000000d49484452000000020000000110020000002bd0349e000000154944415478da6310fadfc0f0ff3fc3fffa"
+     "064606002844058f88b0ff030000000049454e44ae426082"
+    },
+    {"png_Interlaced", 5, 6, 0x3e770bd783228e92ull,
+     "89504e470d0a1a0a0000000d49484452000000060000000508020000019e3d3a27000000704944415478da0165009aff003d18fb0067"
+     "730f007d49da8a17070039e21600f75ebb00519210a1d384f9b4de0000615919e1e6b5167200e2d11728ab1ce55a7b000423fc358b15"
+     "3aa1ae0012a0be9b6ee4113d6084bdb0a16b0ad591ee002c501a90ca4afce024da6433d3dd2f2bda83027a2b7c54c940070000000049"
+     "454e44ae426082"
+    },
+};
+// clang-format on
+
+Bytes bytes_of(const Sample& sample) {
+  Bytes bytes;
+  for (const char* digit = sample.hex; *digit != '\0'; digit += 2) {
+    bytes.push_back(static_cast<std::uint8_t>(std::stoi(std::string(digit, 2), nullptr, 16)));
+  }
+  return bytes;
+}
+
+std::string error_of(std::span<const std::uint8_t> bytes) {
+  try {
+    decode_image(bytes);
+  } catch (const IoError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// A smooth image, which JPEG keeps well.
+Image gradient_image(std::int64_t height, std::int64_t width) {
+  Image image{height, width, {}};
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      image.pixels.push_back(static_cast<std::uint8_t>(40 + 2 * x));
+      image.pixels.push_back(static_cast<std::uint8_t>(220 - 2 * y));
+      image.pixels.push_back(static_cast<std::uint8_t>(60 + x + y));
+    }
+  }
+  return image;
+}
+
+/// A JPEG of one colour, stored as four inverted components (Adobe's CMYK), transformed to YCCK or not.
+Bytes flat_ink_jpeg(const std::uint8_t (&stored)[4], J_COLOR_SPACE stored_as) {
+  constexpr int kExtent = 16;
+  jpeg_compress_struct info;
+  jpeg_error_mgr errors;
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* buffer = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &buffer, &size);
+  info.image_width = info.image_height = kExtent;
+  info.input_components = 4;
+  info.in_color_space = JCS_CMYK;
+  jpeg_set_defaults(&info);
+  jpeg_set_colorspace(&info, stored_as);
+  jpeg_set_quality(&info, 100, TRUE);
+  jpeg_start_compress(&info, TRUE);
+  Bytes row;
+  for (int x = 0; x < kExtent; ++x) row.insert(row.end(), stored, stored + 4);
+  for (int y = 0; y < kExtent; ++y) {
+    std::uint8_t* pointer = row.data();
+    jpeg_write_scanlines(&info, &pointer, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  Bytes bytes(buffer, buffer + size);
+  std::free(buffer);
+  return bytes;
+}
+
+/// Where a JPEG's frame header keeps height and width (two bytes each).
+std::size_t extent_offset(const Bytes& jpeg) {
+  for (std::size_t i = 2; jpeg[i] == 0xff; i += 2 + 256 * jpeg[i + 2] + jpeg[i + 3]) {
+    if (jpeg[i + 1] == 0xc0) return i + 5;
+  }
+  ADD_FAILURE() << "no baseline frame header";
+  return 0;
+}
+
+TEST(data, image_decodes_as_pil) {
+  for (const auto& sample : kSamples) {
+    const Image image = decode_image(bytes_of(sample));
+    EXPECT_EQ(image.height, sample.height) << sample.name;
+    EXPECT_EQ(image.width, sample.width) << sample.name;
+    EXPECT_EQ(digest_of(image.pixels), sample.digest) << sample.name;
+  }
+}
+
+TEST(data, image_decodes_cmyk_and_ycck) {
+  const std::uint8_t inks[][4] = {{200, 100, 50, 220}, {0, 255, 128, 255}, {10, 20, 30, 0}};
+  const std::uint8_t colors[][3] = {{173, 86, 43}, {0, 255, 128}, {0, 0, 0}};  // PIL's
+  for (int i = 0; i < 3; ++i) {
+    const Image cmyk = decode_image(flat_ink_jpeg(inks[i], JCS_CMYK));
+    const Image ycck = decode_image(flat_ink_jpeg(inks[i], JCS_YCCK));
+    for (std::size_t k = 0; k < cmyk.pixels.size(); ++k) {
+      ASSERT_EQ(cmyk.pixels[k], colors[i][k % 3]) << i;
+      ASSERT_NEAR(ycck.pixels[k], colors[i][k % 3], 2) << i;  // the colour transform rounds
+    }
+  }
+}
+
+TEST(data, image_ignores_exif_orientation) {
+  Bytes bytes = bytes_of(kSamples[0]);
+  const std::uint8_t exif[] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
+                               0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   6,   0, 0,  0, 0, 0, 0};
+  bytes.insert(bytes.begin() + 2, std::begin(exif), std::end(exif));
+  EXPECT_EQ(digest_of(decode_image(bytes).pixels), kSamples[0].digest);
+}
+
+TEST(data, image_png_round_trip_is_exact) {
+  for (const auto& [height, width] : {std::pair{1, 1}, {3, 5}, {64, 48}, {1, 300}}) {
+    const Image image = noise_image(height, width, 3);
+    const Image back = decode_image(encode_png(image));
+    EXPECT_EQ(back.height, height);
+    EXPECT_EQ(back.width, width);
+    EXPECT_EQ(back.pixels, image.pixels);
+  }
+}
+
+TEST(data, image_jpeg_round_trip_is_close) {
+  const Image image = gradient_image(37, 50);
+  const Bytes bytes = encode_jpeg(image, 95);
+  const Image back = decode_image(bytes);
+  ASSERT_EQ(back.height, 37);
+  ASSERT_EQ(back.width, 50);
+  for (std::size_t i = 0; i < image.pixels.size(); ++i) ASSERT_NEAR(back.pixels[i], image.pixels[i], 6) << i;
+  EXPECT_LT(encode_jpeg(image, 30).size(), bytes.size());
+}
+
+TEST(data, image_every_truncation_is_an_error) {
+  for (const auto& sample : kSamples) {
+    const Bytes bytes = bytes_of(sample);
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+      EXPECT_NE(error_of(std::span(bytes).first(size)), "") << sample.name << " cut to " << size;
+    }
+  }
+}
+
+TEST(data, image_damage_is_an_error_or_an_image) {
+  for (const auto& sample : kSamples) {
+    Bytes bytes = bytes_of(sample);
+    for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+      const auto mask = static_cast<std::uint8_t>(1u << bit % 8);
+      bytes[bit / 8] ^= mask;
+      try {
+        const Image image = decode_image(bytes);
+        EXPECT_EQ(static_cast<std::int64_t>(image.pixels.size()), image.height * image.width * 3);
+      } catch (const IoError& error) {
+        EXPECT_STRNE(error.what(), "");
+      }
+      bytes[bit / 8] ^= mask;
+    }
+  }
+}
+
+TEST(data, image_errors_name_the_cause) {
+  EXPECT_EQ(error_of({}), "empty file");
+  const std::string text = "not an image";
+  EXPECT_EQ(error_of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}),
+            "neither JPEG nor PNG by its first bytes");
+  Bytes jpeg = bytes_of(kSamples[0]);
+  EXPECT_EQ(error_of(std::span(jpeg).first(jpeg.size() - 1)), "JPEG: data end before the image does");
+  const Bytes png = encode_png(noise_image(4, 4, 1));
+  EXPECT_EQ(error_of(std::span(png).first(png.size() - 1)), "PNG: data end before the image does");
+
+  const std::size_t extent = extent_offset(jpeg);
+  for (int i = 0; i < 4; ++i) jpeg[extent + i] = 0xfd;
+  EXPECT_EQ(error_of(jpeg), "image of 65021 x 65021 pixels: expected 1 to 268435456");
+}
+
+TEST(data, image_encoders_refuse_what_they_cannot_hold) {
+  const Image image = noise_image(4, 4, 1);
+  EXPECT_THROW(encode_jpeg(image, 0), IoError);
+  EXPECT_THROW(encode_jpeg(image, 101), IoError);
+  EXPECT_THROW(encode_jpeg(noise_image(1, 70000, 1), 90), IoError);
+  EXPECT_THROW(encode_jpeg(Image{}, 90), IoError);
+  EXPECT_THROW(encode_png(Image{}), IoError);
+  EXPECT_THROW(encode_png(Image{4, 4, Bytes(47)}), IoError);
+}
+
+}  // namespace
+}  // namespace qm

@@ -1,0 +1,58 @@
+#include "data/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "kernels/base/error.h"
+
+namespace qm {
+namespace {
+
+using Order = std::vector<std::uint32_t>;
+
+TEST(data, sampler_order_is_a_permutation) {
+  for (const std::int64_t n : {0, 1, 2, 3, 1000, 1001}) {
+    Order order = epoch_order(7, 2, n);
+    std::sort(order.begin(), order.end());
+    Order all(static_cast<std::size_t>(n));
+    std::iota(all.begin(), all.end(), 0u);
+    EXPECT_EQ(order, all) << n;
+  }
+}
+
+// Computed by an independent program: changing these changes every run.
+TEST(data, sampler_order_is_fixed_for_ever) {
+  EXPECT_EQ(epoch_order(0, 0, 10), (Order{8, 7, 9, 1, 0, 5, 3, 2, 6, 4}));
+  EXPECT_EQ(epoch_order(0, 1, 10), (Order{6, 4, 3, 2, 5, 0, 8, 9, 1, 7}));
+  EXPECT_EQ(epoch_order(std::uint64_t{1} << 33, 0, 9), (Order{1, 6, 2, 8, 0, 3, 7, 5, 4}));
+}
+
+TEST(data, sampler_order_is_uniform_over_permutations) {
+  constexpr int kEpochs = 60000;
+  std::map<Order, int> seen;
+  for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) ++seen[epoch_order(1, epoch, 5)];
+  ASSERT_EQ(seen.size(), 120u);
+  const double expected = kEpochs / 120.0;
+  double chi_square = 0;
+  for (const auto& [order, count] : seen) chi_square += (count - expected) * (count - expected) / expected;
+  EXPECT_LT(chi_square, 185);  // 119 degrees of freedom: one in ten thousand exceeds it
+}
+
+TEST(data, sampler_steps_drop_the_tail) {
+  EXPECT_EQ(steps_per_epoch(100, 25), 4);
+  EXPECT_EQ(steps_per_epoch(99, 25), 3);
+  EXPECT_EQ(steps_per_epoch(25, 25), 1);
+  EXPECT_THROW(steps_per_epoch(24, 25), ConfigError);
+  EXPECT_THROW(steps_per_epoch(24, 0), ConfigError);
+}
+
+TEST(data, sampler_refuses_impossible_sizes) {
+  EXPECT_THROW(epoch_order(0, 0, -1), ConfigError);
+  EXPECT_THROW(epoch_order(0, 0, std::int64_t{1} << 32), ConfigError);
+}
+
+}  // namespace
+}  // namespace qm

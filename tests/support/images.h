@@ -1,0 +1,29 @@
+// Images for tests, and a number to compare many bytes by.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "data/image.h"
+
+namespace qm {
+
+/// Bytes without structure, the same everywhere: the upper bytes of a 32-bit linear congruential generator.
+inline Image noise_image(std::int64_t height, std::int64_t width, std::uint32_t seed) {
+  Image image{height, width, {}};
+  image.pixels.resize(static_cast<std::size_t>(height * width * 3));
+  for (auto& value : image.pixels) {
+    seed = seed * 1664525u + 1013904223u;
+    value = static_cast<std::uint8_t>(seed >> 24);
+  }
+  return image;
+}
+
+/// FNV-1a with 64 bits.
+inline std::uint64_t digest_of(std::span<const std::uint8_t> bytes) {
+  std::uint64_t digest = 0xcbf29ce484222325ull;
+  for (const auto byte : bytes) digest = (digest ^ byte) * 0x100000001b3ull;
+  return digest;
+}
+
+}  // namespace qm
