@@ -1,0 +1,28 @@
+#include "autograd/ops/global_avg_pool.h"
+
+#include "autograd/ops/check.h"
+#include "autograd/tape.h"
+#include "kernels/global_avg_pool.h"
+
+namespace qm {
+
+Tensor global_avg_pool(const Tensor& x) {
+  QM_CHECK(x.rank() >= 3, ShapeError, "global_avg_pool: expected (B, ..., C), got ", to_string(x.shape()));
+  const std::int64_t batch = x.dim(0), channels = x.dim(-1), length = rows_of(x) / batch;
+  const Tensor y = Tensor::empty({batch, channels}, x.dtype(), x.device());
+  visit_real(x.dtype(), "global_avg_pool", [&]<class T>() {
+    global_avg_pool_forward<T>(x.stream(), {.batch = batch, .length = length, .channels = channels,
+                                            .x = x.data<T>(), .y = y.data<T>()});
+  });
+
+  Tape::record("global_avg_pool", {x}, {y}, [=](Backward& grad) {
+    visit_real(y.dtype(), "global_avg_pool", [&]<class T>() {
+      global_avg_pool_backward<T>(y.stream(), {.batch = batch, .length = length, .channels = channels,
+                                               .grad_y = grad.grad_output(0).data<T>(),
+                                               .grad_x = grad.assign(0).data<T>()});
+    });
+  });
+  return y;
+}
+
+}  // namespace qm

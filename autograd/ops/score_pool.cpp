@@ -1,0 +1,28 @@
+#include "autograd/ops/score_pool.h"
+
+#include "autograd/ops/check.h"
+#include "autograd/tape.h"
+#include "kernels/score_pool.h"
+
+namespace qm {
+
+Tensor score_pool(const Tensor& x) {
+  expect_rank("score_pool", "x", x, 4);
+  expect_shape("score_pool", "x", x, {x.dim(0), x.dim(1), x.dim(2), 2});
+  Tensor logits = Tensor::empty({x.dim(0), 4}, x.dtype(), x.device());
+  visit_real(x.dtype(), "score_pool", [&]<class T>() {
+    score_pool_forward<T>(x.stream(), {.batch = x.dim(0), .height = x.dim(1), .width = x.dim(2), .x = x.data<T>(),
+                                       .logits = logits.data<T>()});
+  });
+
+  Tape::record("score_pool", {x}, {logits}, [=](Backward& grad) {
+    visit_real(x.dtype(), "score_pool", [&]<class T>() {
+      score_pool_backward<T>(x.stream(), {.batch = x.dim(0), .height = x.dim(1), .width = x.dim(2), .x = x.data<T>(),
+                                          .grad_logits = grad.grad_output(0).data<T>(),
+                                          .grad_x = grad.assign(0).data<T>()});
+    });
+  });
+  return logits;
+}
+
+}  // namespace qm
