@@ -1,0 +1,92 @@
+#include "dist/environment.h"
+
+#include <mpi.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "dist/mpi_check.h"
+#include "dist/mpi_communicator.h"
+#include "kernels/base/error.h"
+
+namespace qm {
+namespace {
+
+/// Variables that hold the number of processes started, the innermost launcher first: inside a Slurm job, mpirun's
+/// daemons are tasks of a step, whose variables the ranks inherit.
+constexpr const char* kSizeVariables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+/// Variables that tell of a launcher, but not of the number.
+constexpr const char* kRankVariables[] = {"PMIX_RANK", "PMI_RANK"};
+
+int parse_size(const char* variable, const char* text) {
+  int size = 0;
+  const char* end = text + std::strlen(text);
+  const auto result = std::from_chars(text, end, size);
+  QM_CHECK(result.ec == std::errc() && result.ptr == end && size > 0, CommError, "environment variable ", variable,
+           ": expected a number of processes, got '", text, "'");
+  return size;
+}
+
+void start_mpi() {
+  int started = 0;
+  MPI_Initialized(&started);
+  QM_CHECK(!started, CommError, "MPI was started before: a process has one Environment, once");
+  int provided = 0;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  QM_CHECK(provided >= MPI_THREAD_FUNNELED, CommError, "MPI does not support threads (MPI_THREAD_FUNNELED)");
+}
+
+int find_local_rank() {
+  MPI_Comm host = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host), "MPI_Comm_split_type");
+  int rank = 0;
+  check_mpi(MPI_Comm_rank(host, &rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_free(&host), "MPI_Comm_free");
+  return rank;
+}
+
+}  // namespace
+
+std::optional<Launch> detect_launch() {
+  for (const char* variable : kSizeVariables) {
+    if (const char* text = std::getenv(variable)) return Launch{variable, parse_size(variable, text)};
+  }
+  for (const char* variable : kRankVariables) {
+    if (std::getenv(variable)) return Launch{variable, 0};
+  }
+  return std::nullopt;
+}
+
+Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
+  const std::optional<Launch> launch = detect_launch();
+  if (!launch) return;
+  start_mpi();
+  uses_mpi_ = true;
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+  // Processes that a foreign launcher started would otherwise each take themselves for the only one, and all write to
+  // the same run folder.
+  QM_CHECK(launch->processes == 0 || launch->processes == size_, CommError, launch->variable, " says that ",
+           launch->processes, " processes were started, but MPI joined ", size_,
+           ": start them with this MPI's own mpirun, or with srun --mpi=pmix");
+  local_rank_ = find_local_rank();
+}
+
+Environment::~Environment() {
+  if (!uses_mpi_) return;
+  if (std::uncaught_exceptions() > exceptions_at_start_) abort(1);
+  MPI_Finalize();
+}
+
+std::unique_ptr<Communicator> Environment::make_communicator() const {
+  return size_ > 1 ? make_mpi_communicator(local_rank_) : make_single_communicator();
+}
+
+void Environment::abort(int code) const noexcept {
+  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+}  // namespace qm

@@ -1,0 +1,14 @@
+// The MPI back-end of Communicator. Tensors on the CPU.
+#pragma once
+
+#include <memory>
+
+#include "dist/communicator.h"
+
+namespace qm {
+
+/// A communicator over all processes of the job, with a channel of its own. Collective. MPI must be running
+/// (Environment), and must still be when the communicator is destroyed.
+std::unique_ptr<Communicator> make_mpi_communicator(int local_rank);
+
+}  // namespace qm
