@@ -1,0 +1,255 @@
+#include "data/loader.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/sampler.h"
+#include "data/shard.h"
+#include "kernels/base/error.h"
+#include "tests/support/images.h"
+#include "tests/support/temporary_folder.h"
+
+namespace qm {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+constexpr std::int64_t kSamples = 23, kFirstShard = 14;
+constexpr std::int64_t kHeight = 12, kWidth = 10;
+
+Image sample_image(std::int64_t sample) {
+  return noise_image(9 + sample % 5, 20 - sample % 7, static_cast<std::uint32_t>(sample));
+}
+
+std::int32_t sample_label(std::int64_t sample) {
+  return static_cast<std::int32_t>(sample % 3);
+}
+
+std::uint64_t sample_id(std::int64_t sample) {
+  return static_cast<std::uint64_t>(1000 + 7 * sample);
+}
+
+/// A data set of two shards; the samples in `bad` end early.
+class DataSet {
+ public:
+  explicit DataSet(const std::vector<std::int64_t>& bad = {}) {
+    for (int number = 0; number < 2; ++number) write_shard(number, bad);
+    shards_.emplace(folder_.path().string(), "train");
+  }
+
+  const ShardSet& shards() const { return *shards_; }
+
+ private:
+  void write_shard(int number, const std::vector<std::int64_t>& bad) {
+    ShardWriter writer(folder_.path().string(), "train", number, 2, {"ant", "bee", "cat"});
+    const std::int64_t begin = number == 0 ? 0 : kFirstShard;
+    const std::int64_t end = number == 0 ? kFirstShard : kSamples;
+    for (std::int64_t sample = begin; sample < end; ++sample) {
+      const Image image = sample_image(sample);
+      Bytes encoded = encode_png(image);
+      if (std::find(bad.begin(), bad.end(), sample) != bad.end()) encoded.resize(encoded.size() / 2);
+      writer.append({encoded, sample_label(sample), sample_id(sample), image.height, image.width});
+    }
+    writer.finish();
+    writer.publish();
+  }
+
+  TemporaryFolder folder_;
+  std::optional<ShardSet> shards_;
+};
+
+LoaderConfig config_of(std::int64_t threads, std::int64_t prefetch) {
+  LoaderConfig config;
+  config.seed = 17;
+  config.height = kHeight;
+  config.width = kWidth;
+  config.threads = threads;
+  config.prefetch = prefetch;
+  config.augment = {.crop = CropMode::kResized, .flip = 0.5};
+  return config;
+}
+
+/// Hands out the given requests one by one.
+Loader::NextRequest in_turn(std::vector<BatchRequest> requests) {
+  return [requests = std::move(requests), next = std::size_t{0}]() mutable -> std::optional<BatchRequest> {
+    if (next == requests.size()) return std::nullopt;
+    return requests[next++];
+  };
+}
+
+/// Two epochs of training batches, then an evaluation in uneven ones.
+std::vector<BatchRequest> mixed_requests() {
+  std::vector<BatchRequest> requests;
+  for (const std::uint32_t epoch : {0u, 1u}) {
+    for (std::int64_t first = 0; first + 4 <= kSamples; first += 4) requests.push_back({epoch, first, 4, true});
+  }
+  for (std::int64_t first = 0; first < kSamples; first += 10) {
+    requests.push_back({1, first, std::min<std::int64_t>(10, kSamples - first), false});
+  }
+  return requests;
+}
+
+/// What a batch must hold, computed one sample after the other.
+void expect_contents(const Batch& batch, const LoaderConfig& config) {
+  const BatchRequest& request = batch.request;
+  ASSERT_EQ(batch.images.shape(), (Shape{request.count, kHeight, kWidth, 3}));
+  ASSERT_EQ(batch.labels.shape(), (Shape{request.count}));
+  ASSERT_EQ(static_cast<std::int64_t>(batch.ids.size()), request.count);
+  const auto order = epoch_order(config.seed, request.epoch, kSamples);
+  const Bytes images = batch.images.to_vector<std::uint8_t>();
+  Bytes expected(kHeight * kWidth * 3);
+  for (std::int64_t row = 0; row < request.count; ++row) {
+    const std::int64_t position = request.first_position + row;
+    const std::int64_t sample = request.training ? order[position] : position;
+    EXPECT_EQ(batch.labels.data<std::int32_t>()[row], sample_label(sample));
+    EXPECT_EQ(batch.ids[row], sample_id(sample));
+    if (request.training) {
+      const AugmentKey key{config.seed, request.epoch, static_cast<std::uint32_t>(position)};
+      augment_train(sample_image(sample), config.augment, key, kHeight, kWidth, expected.data());
+    } else {
+      transform_eval(sample_image(sample), config.eval, kHeight, kWidth, expected.data());
+    }
+    EXPECT_EQ(std::memcmp(images.data() + row * expected.size(), expected.data(), expected.size()), 0)
+        << "position " << position;
+  }
+}
+
+std::string error_of(Loader& loader) {
+  try {
+    loader.next();
+  } catch (const IoError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(data, loader_batches_are_right_for_any_threads_and_prefetch) {
+  const DataSet data;
+  const std::vector<BatchRequest> requests = mixed_requests();
+  for (const auto& [threads, prefetch] : {std::pair{1, 1}, {2, 3}, {7, 2}, {3, 100}}) {
+    const LoaderConfig config = config_of(threads, prefetch);
+    Loader loader(data.shards(), config, in_turn(requests));
+    for (const auto& request : requests) {
+      const auto batch = loader.next();
+      ASSERT_TRUE(batch);
+      EXPECT_EQ(batch->request.epoch, request.epoch);
+      EXPECT_EQ(batch->request.first_position, request.first_position);
+      EXPECT_EQ(batch->request.training, request.training);
+      expect_contents(*batch, config);
+    }
+    EXPECT_FALSE(loader.next());
+    EXPECT_FALSE(loader.next());
+  }
+}
+
+TEST(data, loader_batches_stay_as_they_are) {
+  const DataSet data;
+  const LoaderConfig config = config_of(2, 2);
+  std::vector<Batch> kept;
+  {
+    Loader loader(data.shards(), config, in_turn(mixed_requests()));
+    while (auto batch = loader.next()) kept.push_back(std::move(*batch));
+  }
+  EXPECT_EQ(kept.size(), mixed_requests().size());
+  for (const auto& batch : kept) expect_contents(batch, config);
+}
+
+TEST(data, loader_asks_no_further_ahead_than_prefetch) {
+  const DataSet data;
+  std::int64_t asked = 0;
+  Loader loader(data.shards(), config_of(2, 3), [&]() -> std::optional<BatchRequest> {
+    return BatchRequest{0, 4 * (asked++ % 5), 4, true};
+  });
+  EXPECT_EQ(asked, 3);
+  for (std::int64_t taken = 1; taken <= 6; ++taken) {
+    ASSERT_TRUE(loader.next());
+    EXPECT_EQ(asked, taken + 3);
+  }
+}
+
+TEST(data, loader_names_shard_sample_and_cause_of_a_bad_image) {
+  const DataSet data({16, 18});
+  Loader loader(data.shards(), config_of(3, 2), in_turn({{0, 10, 4, false}, {0, 14, 6, false}, {0, 20, 3, false}}));
+  ASSERT_TRUE(loader.next());
+  const std::string text = error_of(loader);
+  EXPECT_NE(text.find("train-00001-of-00002.h5"), std::string::npos) << text;
+  EXPECT_NE(text.find("sample 2 "), std::string::npos) << text;  // the first of the two, counted within its shard
+  EXPECT_NE(text.find("PNG: data end before the image does"), std::string::npos) << text;
+  const auto after = loader.next();
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->request.first_position, 20);
+  EXPECT_FALSE(loader.next());
+}
+
+TEST(data, loader_stops_from_any_state) {
+  const DataSet data({3});
+  for (int round = 0; round < 60; ++round) {
+    Loader loader(data.shards(), config_of(1 + round % 4, 1 + round % 5), in_turn(mixed_requests()));
+    for (int taken = 0; taken < round % 7; ++taken) {
+      try {
+        loader.next();
+      } catch (const IoError&) {
+      }
+    }
+  }
+}
+
+TEST(data, loader_hands_out_empty_batches) {
+  const DataSet data;
+  Loader loader(data.shards(), config_of(2, 1), in_turn({{0, kSamples, 0, false}, {0, 0, 2, false}}));
+  const auto empty = loader.next();
+  ASSERT_TRUE(empty);
+  EXPECT_EQ(empty->images.count(), 0);
+  const auto batch = loader.next();
+  ASSERT_TRUE(batch);
+  EXPECT_EQ(batch->ids.size(), 2u);
+}
+
+TEST(data, loader_refuses_what_makes_no_sense) {
+  const DataSet data;
+  const auto load = [&](LoaderConfig config, BatchRequest request) {
+    Loader loader(data.shards(), config, in_turn({request}));
+  };
+  const BatchRequest request{0, 0, 4, true};
+  EXPECT_NO_THROW(load(config_of(1, 1), request));
+  EXPECT_THROW(load(config_of(0, 1), request), ConfigError);
+  EXPECT_THROW(load(config_of(1, 0), request), ConfigError);
+  LoaderConfig flat = config_of(1, 1);
+  flat.height = 0;
+  EXPECT_THROW(load(flat, request), ConfigError);
+  EXPECT_THROW(load(config_of(1, 1), {0, 20, 4, true}), ConfigError);
+  EXPECT_THROW(load(config_of(1, 1), {0, -1, 4, true}), ConfigError);
+  EXPECT_THROW(load(config_of(1, 1), {0, 0, -1, true}), ConfigError);
+}
+
+TEST(data, loader_survives_a_failing_request) {
+  const DataSet data;
+  int asked = 0;
+  Loader loader(data.shards(), config_of(1, 1), [&]() -> std::optional<BatchRequest> {
+    if (++asked == 2) throw ConfigError("no second request");
+    return BatchRequest{0, 0, 4, false};
+  });
+  EXPECT_THROW(loader.next(), ConfigError);
+  EXPECT_TRUE(loader.next()) << "the finished batch is lost";
+}
+
+TEST(data, loader_counts_the_time_it_waits) {
+  const DataSet data;
+  const auto start = std::chrono::steady_clock::now();
+  Loader loader(data.shards(), config_of(1, 1), in_turn({{0, 0, kSamples, true}}));
+  EXPECT_EQ(loader.wait_seconds(), 0);
+  loader.next();
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  EXPECT_GT(loader.wait_seconds(), 0);
+  EXPECT_LT(loader.wait_seconds(), elapsed);
+}
+
+}  // namespace
+}  // namespace qm
