@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs what is needed, builds and runs the tests. The last line says how many passed and failed.
+#
+#   launch/test.sh [--slow]     --slow: the long tests too
+#
+# QM_BUILD_DIR names the build folder (default build/release), QM_GOLDEN_DIR a folder of further golden files.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  echo "Usage: launch/test.sh [--slow]"
+}
+
+include_slow=false
+for argument in "$@"; do
+  case "$argument" in
+    --slow) include_slow=true ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      echo "test.sh: unknown argument '$argument'" >&2
+      usage >&2
+      exit 2
+      ;;
+  esac
+done
+
+build_dir="${QM_BUILD_DIR:-build/release}"
+
+launch/install_packages.sh
+launch/build.sh "$build_dir"
+
+# shellcheck source=launch/mpi_environment.sh
+source launch/mpi_environment.sh
+
+ctest_arguments=(--test-dir "$build_dir" --output-on-failure --no-tests=error)
+if ! $include_slow; then
+  ctest_arguments+=(--label-exclude slow)
+fi
+report="$(mktemp)"
+trap 'rm -f "$report"' EXIT
+ctest_status=0
+ctest "${ctest_arguments[@]}" --output-junit "$report" || ctest_status=$?
+
+# From the report, test by test: ctest's own totals count a test whose program is missing as skipped.
+count_lines() {
+  grep --count "$1" "$report" || true
+}
+total="$(count_lines '<testcase ')"
+passed="$(count_lines '<testcase .*status="run"')"
+skipped="$(count_lines '<testcase .*status="disabled"\|<skipped message="SKIP_')"
+failed=$((total - passed - skipped))
+
+summary="$passed passed, $failed failed"
+if [[ $skipped -gt 0 ]]; then
+  summary+=", $skipped skipped"
+fi
+echo "$summary"
+[[ $total -gt 0 && $failed -eq 0 && $ctest_status -eq 0 ]]
