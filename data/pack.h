@@ -17,7 +17,7 @@ struct PackOptions {
   std::int64_t threads = 0;  ///< that read and decode; 0: one a core
   bool skip_bad = false;     ///< leave out images that cannot be decoded instead of giving up
   bool overwrite = false;    ///< replace shards of this split that are in `output`
-  std::function<void(std::int64_t done, std::int64_t total)> progress;  ///< called now and then, from one thread
+  std::function<void(std::int64_t done, std::int64_t total)> progress{};  ///< called now and then, from one thread
 };
 
 struct BadImage {
