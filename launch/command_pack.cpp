@@ -18,7 +18,7 @@ void show_progress(std::int64_t done, std::int64_t total) {
 template <class Item, class Describe>
 void print_some(const std::vector<Item>& items, const char* title, Describe describe) {
   if (items.empty()) return;
-  std::cout << items.size() << " " << title << ":\n";
+  std::cout << title << ": " << items.size() << "\n";
   for (std::size_t index = 0; index < items.size() && index < kNamesShown; ++index) {
     std::cout << "  " << describe(items[index]) << "\n";
   }
@@ -27,10 +27,10 @@ void print_some(const std::vector<Item>& items, const char* title, Describe desc
 
 void print_report(const PackReport& report, const PackOptions& options) {
   const auto itself = [](const std::string& text) { return text; };
-  print_some(report.skipped, "bad images skipped",
+  print_some(report.skipped, "Bad images skipped",
              [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
-  print_some(report.ignored, "files ignored, neither JPEG nor PNG", itself);
-  print_some(report.empty_classes, "classes without images", itself);
+  print_some(report.ignored, "Files ignored, neither JPEG nor PNG", itself);
+  print_some(report.empty_classes, "Classes without images", itself);
   std::cout << options.split << ": " << report.images << " images of " << report.class_names.size() << " classes, "
             << report.skipped.size() << " skipped, " << report.bytes << " bytes, in " << report.files.size()
             << " shards in " << options.output << "\n";
