@@ -32,6 +32,7 @@ mirror="${MIRROR:-$(mirror_of_this_machine)}"
 mirror="${mirror:-$default_mirror}"
 
 root="$(mktemp --directory --tmpdir fresh-debian-XXXXXX)"
+chmod 755 "$root"  # apt downloads as a user of its own
 # Mounts live in a namespace of their own (below) and are gone when it ends, so nothing of this machine is under $root.
 trap 'rm -rf --one-file-system "$root"' EXIT
 
