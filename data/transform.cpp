@@ -217,7 +217,8 @@ Image resize(const Image& image, const Box& crop, std::int64_t height, std::int6
                       crop.top + crop.height <= image.height && crop.left + crop.width <= image.width;
   QM_CHECK(inside, ShapeError, "resize: crop of ", crop.height, " x ", crop.width, " at (", crop.top, ", ", crop.left,
            ") leaves an image of ", image.height, " x ", image.width);
-  QM_CHECK(height > 0 && width > 0, ShapeError, "resize: to ", height, " x ", width);
+  QM_CHECK(height > 0 && width > 0 && height <= kMaxPixels / width, ShapeError, "resize: ", crop.height, " x ",
+           crop.width, " to ", height, " x ", width, " pixels: expected 1 to ", kMaxPixels);
   Image resized{height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * kChannels))};
   resize_into(view_of(image, crop), height, width, interpolation, resized.pixels.data());
   return resized;

@@ -23,9 +23,10 @@ struct Box {
   friend bool operator==(const Box&, const Box&) = default;
 };
 
-/// The part of `image` under `crop`, resampled to height × width with an antialiasing filter: bit for bit what
-/// PIL's image.crop(…).resize(…) gives (the filter never sees pixels outside the crop). `crop` lies within the image
-/// and no extent is 0, else ShapeError.
+/// The part of `image` under `crop`, resampled to height × width with an antialiasing filter, rows before columns: bit
+/// for bit what image.crop(…).resize(…) of PIL up to version 12 gives (13 takes the columns of tall images first). The
+/// filter never sees pixels outside the crop. Throws ShapeError unless `crop` lies within the image and has pixels, and
+/// the result has 1 to kMaxPixels.
 Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width, Interpolation interpolation);
 
 /// The pixels under `box`, which may leave the image: black outside.

@@ -84,12 +84,13 @@ TEST(data, transform_resize_commutes_with_flip) {
   }
 }
 
-TEST(data, transform_resize_refuses_crops_outside) {
+TEST(data, transform_resize_refuses_impossible_extents) {
   const Image image = noise_image(10, 20, 1);
   for (const Box& crop : {Box{-1, 0, 5, 5}, Box{0, 16, 5, 5}, Box{6, 0, 5, 5}, Box{0, 0, 0, 5}}) {
     EXPECT_THROW(resize(image, crop, 4, 4, kBilinear), ShapeError);
   }
   EXPECT_THROW(resize(image, {0, 0, 5, 5}, 0, 4, kBilinear), ShapeError);
+  EXPECT_THROW(resize(image, {0, 0, 5, 5}, kMaxPixels, 2, kBilinear), ShapeError);
 }
 
 TEST(data, transform_crop_is_black_outside) {
