@@ -63,18 +63,15 @@ struct QuadImage {
   }
 };
 
-template <class T>
-T dot(const T* a, const T* b, std::int64_t count) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < count; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-/// ⟨v, row(f) − row(c)⟩ for rows of `sequence` (positions, width).
+/// ⟨v, row(f) − row(c)⟩ for rows of `sequence` (positions, width). The rows are subtracted first: they are often close.
 template <class T>
 T fine_minus_coarse(const T* v, const T* sequence, std::int64_t fine, std::int64_t coarse, std::int64_t width) {
-  return dot(v, sequence + fine * width, width) - dot(v, sequence + coarse * width, width);
+  const T* f = sequence + fine * width;
+  const T* c = sequence + coarse * width;
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < width; ++i) sum += v[i] * (f[i] - c[i]);
+  return sum;
 }
 
 /// Gradients of one image in sequence order: gs (positions, D) and gq (positions, K, R + 2N).
@@ -120,7 +117,8 @@ void merge_gradients(const QuadImage<T>& image, const T* y, const T* grad_z, con
                      T* grad_x, T* grad_projection, T* grad_one_hot) {
   const QuadOrder& order = image.shape.order;
   const std::int64_t channels = image.channels(), projections = image.token_projections();
-  std::fill(grad_one_hot, grad_one_hot + 4, T(0));
+  // Summed in double: thousands of terms of either sign nearly cancel, and the predictor learns from what is left.
+  double sums[4] = {};
   for (std::int64_t i = 0; i < order.height; ++i) {
     for (std::int64_t j = 0; j < order.width; ++j) {
       const QuadOrder::Token token{i, j};
@@ -130,7 +128,7 @@ void merge_gradients(const QuadImage<T>& image, const T* y, const T* grad_z, con
       std::copy_n(grads.u.data() + taken * channels, channels, grad_x + address * channels);
       std::copy_n(grads.projection.data() + taken * projections, projections, grad_projection + address * projections);
 
-      T& grad = grad_one_hot[order.quadrant(token)];
+      double& grad = sums[order.quadrant(token)];
       grad += fine_minus_coarse(image.x + address * channels, grads.u.data(), fine, coarse, channels);
       grad += fine_minus_coarse(image.projection + address * projections, grads.projection.data(), fine, coarse,
                                 projections);
@@ -138,6 +136,7 @@ void merge_gradients(const QuadImage<T>& image, const T* y, const T* grad_z, con
       if (out >= 0) grad += fine_minus_coarse(grad_z + out * channels, y, fine, coarse, channels);
     }
   }
+  for (int q = 0; q < 4; ++q) grad_one_hot[q] = static_cast<T>(sums[q]);
 }
 
 }  // namespace
