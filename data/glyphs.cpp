@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -246,7 +248,7 @@ void write_bytes(const fs::path& path, const char* bytes, std::size_t count) {
   std::ofstream file(path, std::ios::binary);
   file.write(bytes, static_cast<std::streamsize>(count));
   file.close();
-  QM_CHECK(file.good(), IoError, path.string(), ": cannot write");
+  QM_CHECK(file.good(), IoError, path.string(), ": cannot write: ", std::strerror(errno));
 }
 
 /// Writes image `index` below `folder`; returns its line of boxes.csv.
@@ -327,12 +329,17 @@ void write_glyphs(const std::string& folder, const std::string& split, std::int6
   const fs::path final_path = fs::path(folder) / split;
   const fs::path partial_path = final_path.string() + ".partial";
   QM_CHECK(!fs::exists(final_path), IoError, final_path.string(), ": exists already; remove it first");
+  std::error_code ignored;
   try {
     fs::remove_all(partial_path);  // of an earlier, interrupted call
     write_split(partial_path, split, count, seed);
     fs::rename(partial_path, final_path);
   } catch (const fs::filesystem_error& error) {
+    fs::remove_all(partial_path, ignored);
     throw IoError(concat(error.path1().string(), ": cannot write: ", error.code().message()));
+  } catch (...) {
+    fs::remove_all(partial_path, ignored);
+    throw;
   }
 }
 

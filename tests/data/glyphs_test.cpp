@@ -6,10 +6,10 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "kernels/base/error.h"
+#include "tests/support/damaged_file.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -130,11 +130,6 @@ class LogisticRegression {
   std::vector<float> weights_;  ///< (classes, features + 1), the last column the bias
 };
 
-std::string contents_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 std::vector<std::string> files_below(const std::filesystem::path& folder) {
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
@@ -206,7 +201,7 @@ TEST(data, glyph_folders_have_the_same_bytes_for_the_same_seed) {
   ASSERT_EQ(files.size(), 26u);  // and boxes.csv
   ASSERT_EQ(files_below(folder / "b"), files);
   for (const std::string& file : files) {
-    EXPECT_EQ(contents_of(folder.path() / "a" / file), contents_of(folder.path() / "b" / file)) << file;
+    EXPECT_EQ(bytes_of_file(folder / ("a/" + file)), bytes_of_file(folder / ("b/" + file))) << file;
   }
 }
 
@@ -250,6 +245,17 @@ TEST(data, glyph_folder_is_never_overwritten_nor_half_written) {
   EXPECT_THROW(write_glyphs(folder / "file", "train", 3, 0), IoError);
   EXPECT_THROW(write_glyphs(folder / "glyphs", "val", 0, 0), ConfigError);
   EXPECT_FALSE(std::filesystem::exists(folder / "glyphs/val"));
+}
+
+TEST(data, glyph_folder_leaves_nothing_when_the_disk_is_full) {
+  const TemporaryFolder folder;
+  std::string error;
+  {
+    const FileSizeLimit limit(1000);  // no image is that small
+    error = error_of([&] { write_glyphs(folder / "glyphs", "train", 20, 0); });
+  }
+  EXPECT_NE(error.find(".jpg: cannot write: "), std::string::npos) << error;
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "glyphs"));
 }
 
 // The point of these images: no weighted sum of pixels finds the class, even one that learns its training set by heart.
