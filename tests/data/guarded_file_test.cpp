@@ -81,6 +81,7 @@ TEST(data, guarded_file_detects_every_length) {
   const std::string path = folder / "file.h5";
   write_sample(path);
   expect_every_length_detected(path, [&] { read_sample(path); });
+  EXPECT_EQ(error_of([&] { read_sample(path); }), path + ": damaged: 1001 bytes long, but 1000 were written");
 }
 
 TEST(data, guarded_file_refuses_other_kinds_and_newer_versions) {
