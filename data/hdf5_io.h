@@ -12,6 +12,22 @@ namespace qm {
 /// The type of T in a file: little-endian whatever the machine. T is one of the fixed-width integers, float, double.
 template <class T>
 hid_t hdf5_type();
+template <>
+hid_t hdf5_type<std::uint8_t>();
+template <>
+hid_t hdf5_type<std::uint16_t>();
+template <>
+hid_t hdf5_type<std::uint32_t>();
+template <>
+hid_t hdf5_type<std::uint64_t>();
+template <>
+hid_t hdf5_type<std::int32_t>();
+template <>
+hid_t hdf5_type<std::int64_t>();
+template <>
+hid_t hdf5_type<float>();
+template <>
+hid_t hdf5_type<double>();
 
 /// Creates a dataset: contiguous, without time stamps. `early` allots its space at once and never fills it.
 Hdf5Id create_dataset(hid_t where, const std::string& name, hid_t type, const std::vector<hsize_t>& shape,
