@@ -30,8 +30,8 @@ int open_retrying(const std::string& path, int flags, mode_t mode = 0) {
 
 /// A rename is durable only once its folder is.
 void sync_folder_of(const std::string& path) {
-  std::string folder = std::filesystem::path(path).parent_path().string();
-  if (folder.empty()) folder = ".";
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::string folder = parent.empty() ? std::string(".") : parent.string();
   const int descriptor = open_retrying(folder, O_RDONLY | O_DIRECTORY);
   if (descriptor < 0) throw_system_error(folder, "cannot open the folder");
   const int status = ::fsync(descriptor);
