@@ -1,7 +1,5 @@
 #include "autograd/tensor.h"
 
-#include <cstring>
-
 #include "autograd/tape.h"
 #include "kernels/base/allocator.h"
 #include "kernels/memory.h"
@@ -47,7 +45,7 @@ Tensor Tensor::from(const std::vector<T>& values, Shape shape) {
   QM_CHECK(static_cast<std::int64_t>(values.size()) == count_of(shape), ShapeError, "tensor: shape ", to_string(shape),
            " holds ", count_of(shape), " elements, got ", values.size());
   Tensor tensor = empty(std::move(shape), dtype_of_v<T>);
-  std::memcpy(tensor.data_, values.data(), tensor.bytes());
+  copy_bytes(tensor.stream(), tensor.data_, Device{}, values.data(), Device{}, tensor.bytes());
   return tensor;
 }
 

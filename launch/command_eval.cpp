@@ -1,0 +1,36 @@
+// quadmamba eval: a checkpoint and shards → top-1, top-5, loss, count.
+#include <cstdio>
+
+#include "dist/environment.h"
+#include "launch/commands.h"
+#include "launch/evaluator.h"
+#include "launch/model_file.h"
+
+namespace qm {
+
+int run_eval(std::span<const std::string> arguments, const Environment& environment) {
+  CommandLine line("eval", "Measures a checkpoint on a split: top-1, top-5, loss and the number of images.");
+  std::string file, data, split = "val", weights, device = "auto";
+  std::vector<std::string> overrides;
+  line.required_option("checkpoint", "FILE", file, "a checkpoint of quadmamba train");
+  line.required_option("data", "DIR", data, "folder with the shards");
+  line.option("split", "NAME", split, "which shards");
+  line.choice("weights", {"ema", "model"}, weights, "which weights; by default ema where there is one");
+  line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute");
+  line.assignments("set", overrides, "replace a key of the checkpoint's recipe, such as eval.batch=64");
+  if (!line.parse(arguments)) return 0;
+
+  const ModelFile model = load_model_file(file, weights, device, overrides);
+  const ShardSet shards(data, split);
+  QM_CHECK(model.checkpoint.class_names.empty() || model.checkpoint.class_names == shards.class_names(), ConfigError,
+           data, ": its classes are not those the checkpoint was trained on");
+  const auto communicator = environment.make_communicator();
+  const EvalResult result = evaluate(*model.network, model.recipe, shards, *communicator);
+  if (communicator->rank() == 0) {
+    std::printf("top-1 %.2f%%  top-5 %.2f%%  loss %.4f  (%lld images)\n", 100 * result.top1, 100 * result.top5,
+                result.loss, static_cast<long long>(result.count));
+  }
+  return 0;
+}
+
+}  // namespace qm

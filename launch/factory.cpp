@@ -1,0 +1,80 @@
+#include "launch/factory.h"
+
+namespace qm {
+namespace {
+
+Interpolation interpolation_of(Resampling resampling) {
+  return resampling == Resampling::kBilinear ? Interpolation::kBilinear : Interpolation::kBicubic;
+}
+
+CropMode crop_mode_of(const std::string& crop) {
+  if (crop == "pad") return CropMode::kPad;
+  return crop == "resized" ? CropMode::kResized : CropMode::kNone;
+}
+
+}  // namespace
+
+QuadMambaConfig model_config(const Recipe& recipe) {
+  const Recipe::Model& model = recipe.model;
+  return {.dim = model.dim,
+          .depths = model.depths,
+          .classes = model.classes,
+          .state_size = model.state_size,
+          .fine_order =
+              model.fine_order == FineOrderKey::kQuadtree ? FineOrder::kQuadtree : FineOrder::kWindowRaster,
+          .drop_path = model.drop_path};
+}
+
+AdamWConfig optimizer_config(const Recipe& recipe) {
+  const Recipe::Optimizer& optimizer = recipe.optimizer;
+  return {.beta1 = optimizer.beta1,
+          .beta2 = optimizer.beta2,
+          .epsilon = optimizer.epsilon,
+          .weight_decay = optimizer.weight_decay,
+          .clip_norm = recipe.train.clip_grad_norm,
+          .ema = recipe.train.ema_decay > 0};
+}
+
+MixConfig mix_config(const Recipe& recipe) {
+  const Recipe::Mix& mix = recipe.mix;
+  return {.mixup = mix.mixup,
+          .cutmix = mix.cutmix,
+          .probability = mix.probability,
+          .switch_probability = mix.switch_probability};
+}
+
+LoaderConfig loader_config(const Recipe& recipe) {
+  const Recipe::Augment& augment = recipe.augment;
+  return {.seed = recipe.seed,
+          .height = recipe.model.height,
+          .width = recipe.model.width,
+          .threads = recipe.data.threads,
+          .prefetch = recipe.data.prefetch,
+          .augment = {.crop = crop_mode_of(augment.crop),
+                      .padding = augment.padding,
+                      .area = augment.area,
+                      .ratio = augment.ratio,
+                      .flip = augment.flip,
+                      .interpolation = interpolation_of(augment.interpolation)},
+          .eval = {.resize = recipe.eval.resize, .interpolation = interpolation_of(recipe.eval.interpolation)}};
+}
+
+ImageNormalization normalization(const Recipe& recipe) { return {recipe.data.mean, recipe.data.std}; }
+
+DType master_dtype(const Recipe& recipe) {
+  return recipe.precision == Precision::kFp64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+Device choose_device(const std::string& name, Precision precision) {
+  QM_CHECK(name != "cuda", ConfigError, "--device cuda: this build has no CUDA back-end");
+  QM_CHECK(precision != Precision::kBf16, ConfigError,
+           "precision bf16 needs a GPU; on the CPU use --set precision=fp32");
+  return Device{};
+}
+
+Network::Network(const Recipe& recipe, Device device)
+    : model(std::make_unique<QuadMamba>(parameters, model_config(recipe))) {
+  parameters.allocate(master_dtype(recipe), device, recipe.seed);
+}
+
+}  // namespace qm

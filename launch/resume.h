@@ -1,0 +1,26 @@
+// Finding the checkpoint to continue from, and making sure that it is this run's.
+#pragma once
+
+#include <optional>
+
+#include "data/checkpoint.h"
+#include "launch/run_folder.h"
+#include "recipes/recipe.h"
+
+namespace qm {
+
+struct FoundCheckpoint {
+  std::string path;
+  Checkpoint checkpoint;
+};
+
+/// The newest checkpoint of the folder that reads back whole; each newer one that does not is named in the log with the
+/// reason. Nothing if the folder has none at all. Throws IoError if it has some and none is good.
+std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder);
+
+/// Throws ConfigError listing what differs between the checkpoint's run and this one, if that would change the run's
+/// results: model, precision, seed, data, augmentation, batch, optimizer, schedule. Threads, micro-batches, ranks,
+/// logging, evaluation and checkpoint intervals and max_steps may differ.
+void check_same_run(const FoundCheckpoint& found, const Recipe& recipe, std::uint64_t data_digest);
+
+}  // namespace qm

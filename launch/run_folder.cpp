@@ -1,0 +1,137 @@
+#include "launch/run_folder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "data/file.h"
+#include "kernels/base/error.h"
+
+namespace qm {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\u%04x", c);
+      result += escape;
+    } else {
+      result += c;
+    }
+  }
+  return result + "\"";
+}
+
+std::ofstream open_for_append(const std::string& path) {
+  std::ofstream file(path, std::ios::app);
+  QM_CHECK(file, IoError, path, ": cannot be written");
+  return file;
+}
+
+void append_line(std::ofstream& file, const std::string& line, const std::string& path) {
+  file << line << '\n';
+  file.flush();
+  QM_CHECK(file, IoError, path, ": cannot be written (disk full?)");
+}
+
+}  // namespace
+
+// ---- JSON ------------------------------------------------------------------------------------------------------------
+
+JsonLine& JsonLine::add(const std::string& key, const std::string& text) {
+  add_raw(key, quoted(text));
+  return *this;
+}
+
+JsonLine& JsonLine::add(const std::string& key, double number) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, number).ptr;
+  add_raw(key, std::isfinite(number) ? std::string(text, end) : "null");
+  return *this;
+}
+
+JsonLine& JsonLine::add(const std::string& key, std::int64_t number) {
+  add_raw(key, std::to_string(number));
+  return *this;
+}
+
+void JsonLine::add_raw(const std::string& key, const std::string& value) {
+  fields_ += (fields_.empty() ? "" : ", ") + quoted(key) + ": " + value;
+}
+
+// ---- folder ----------------------------------------------------------------------------------------------------------
+
+RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
+  std::error_code error;
+  fs::create_directories(path_ + "/checkpoints", error);
+  QM_CHECK(!error, IoError, path_, ": cannot make the run folder: ", error.message());
+  log_ = open_for_append(path_ + "/log.txt");
+  metrics_ = open_for_append(path_ + "/metrics.jsonl");
+}
+
+void RunFolder::write_recipe(const std::string& toml) const {
+  AtomicFile file(path_ + "/recipe.toml");
+  file.write(0, std::span(reinterpret_cast<const std::uint8_t*>(toml.data()), toml.size()));
+  file.finish();
+  file.publish();
+}
+
+void RunFolder::log(const std::string& line) {
+  std::cout << line + "\n" << std::flush;
+  append_line(log_, line, path_ + "/log.txt");
+}
+
+void RunFolder::record(const JsonLine& line) { append_line(metrics_, line.text(), path_ + "/metrics.jsonl"); }
+
+std::int64_t RunFolder::metrics_bytes() const {
+  return static_cast<std::int64_t>(fs::file_size(path_ + "/metrics.jsonl"));
+}
+
+void RunFolder::truncate_metrics(std::int64_t bytes) {
+  const std::string path = path_ + "/metrics.jsonl";
+  QM_CHECK(bytes <= metrics_bytes(), IoError, path, ": holds ", metrics_bytes(), " bytes, the checkpoint knows of ",
+           bytes);
+  metrics_.close();
+  std::error_code error;
+  fs::resize_file(path, static_cast<std::uintmax_t>(bytes), error);
+  QM_CHECK(!error, IoError, path, ": cannot be cut to ", bytes, " bytes: ", error.message());
+  metrics_ = open_for_append(path);
+}
+
+std::vector<std::string> RunFolder::checkpoints() const {
+  std::vector<std::string> paths;
+  for (const auto& entry : fs::directory_iterator(path_ + "/checkpoints")) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("step-") && name.ends_with(".h5")) paths.push_back(entry.path());
+  }
+  std::sort(paths.rbegin(), paths.rend());  // steps are zero-padded: names sort as numbers
+  return paths;
+}
+
+std::string RunFolder::checkpoint_path(std::int64_t step) const {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld.h5", static_cast<long long>(step));
+  return path_ + "/checkpoints/" + name;
+}
+
+std::string RunFolder::best_path() const { return path_ + "/checkpoints/best.h5"; }
+
+void RunFolder::prune(std::int64_t keep) const {
+  const std::vector<std::string> paths = checkpoints();
+  for (std::size_t i = static_cast<std::size_t>(keep); i < paths.size(); ++i) {
+    std::error_code ignored;  // a checkpoint that cannot be removed costs space, not the run
+    fs::remove(paths[i], ignored);
+  }
+}
+
+}  // namespace qm

@@ -1,0 +1,21 @@
+// Between a model's flat buffers and the named tensors of a checkpoint.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/checkpoint.h"
+#include "layers/parameters.h"
+
+namespace qm {
+
+/// Copies on the CPU of every parameter's part of a flat buffer in the store's layout, under the parameters' names.
+std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const Tensor& flat);
+
+/// Copies named tensors into a flat buffer in the store's layout, converting between float32 and float64. Throws
+/// ConfigError listing every name that only one side has and every shape that differs; nothing is copied then. `what`
+/// and `file` say in the error what was being loaded.
+void load_named_tensors(const std::vector<NamedTensor>& tensors, const ParameterStore& parameters, const Tensor& flat,
+                        const std::string& what, const std::string& file);
+
+}  // namespace qm
