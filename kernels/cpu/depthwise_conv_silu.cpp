@@ -4,6 +4,7 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vector_math.h"
 
 namespace qm::cpu {
 namespace {

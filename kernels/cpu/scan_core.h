@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/vector_math.h"
 #include "kernels/selective_scan.h"
 
 namespace qm::cpu {
