@@ -50,8 +50,7 @@ step "Training with $ranks processes"
 rm -rf "$run"
 mpirun -np "$ranks" "$quadmamba" train recipes/quickstart.toml --data "$shards" --run "$run"
 
-checkpoints=("$run"/checkpoints/step-*.h5)
-checkpoint="${checkpoints[-1]}"
+readonly checkpoint=$run/checkpoints/best.h5
 
 step "Evaluation of $checkpoint"
 "$quadmamba" eval --checkpoint "$checkpoint" --data "$shards"
