@@ -39,13 +39,19 @@ void start_mpi() {
   QM_CHECK(provided >= MPI_THREAD_FUNNELED, CommError, "MPI does not support threads (MPI_THREAD_FUNNELED)");
 }
 
-int find_local_rank() {
+struct HostPlace {
+  int rank = 0, size = 1;
+};
+
+/// This process's place among those of its host, by a shared-memory split of the world.
+HostPlace find_host_place() {
   MPI_Comm host = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host), "MPI_Comm_split_type");
-  int rank = 0;
-  check_mpi(MPI_Comm_rank(host, &rank), "MPI_Comm_rank");
+  HostPlace place;
+  check_mpi(MPI_Comm_rank(host, &place.rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(host, &place.size), "MPI_Comm_size");
   check_mpi(MPI_Comm_free(&host), "MPI_Comm_free");
-  return rank;
+  return place;
 }
 
 }  // namespace
@@ -72,7 +78,9 @@ Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
   QM_CHECK(launch->processes == 0 || launch->processes == size_, CommError, launch->variable, " says that ",
            launch->processes, " processes were started, but MPI joined ", size_,
            ": start them with this MPI's own mpirun, or with srun --mpi=pmix");
-  local_rank_ = find_local_rank();
+  const HostPlace place = find_host_place();
+  local_rank_ = place.rank;
+  local_size_ = place.size;
 }
 
 Environment::~Environment() {

@@ -35,6 +35,8 @@ class Environment {
   int rank() const { return rank_; }
   int size() const { return size_; }
   int local_rank() const { return local_rank_; }
+  /// Processes of this job on this host.
+  int local_size() const { return local_size_; }
 
   std::unique_ptr<Communicator> make_communicator() const;
 
@@ -48,6 +50,7 @@ class Environment {
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;
+  int local_size_ = 1;
 };
 
 }  // namespace qm

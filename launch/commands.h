@@ -5,11 +5,12 @@
 
 namespace qm {
 
-CommandFunction run_pack;     ///< a class-per-folder tree of images → shards
-CommandFunction run_train;    ///< a recipe and shards → checkpoints, on every rank of an mpirun
-CommandFunction run_eval;     ///< a checkpoint and shards → top-1, top-5, loss, on every rank of an mpirun
-CommandFunction run_predict;  ///< a checkpoint and image files → classes
-CommandFunction run_inspect;  ///< what a recipe, shard or checkpoint holds
-CommandFunction run_glyphs;   ///< the generated quickstart images
+CommandFunction run_pack;       ///< a class-per-folder tree of images → shards
+CommandFunction run_train;      ///< a recipe and shards → checkpoints, on every rank of an mpirun
+CommandFunction run_eval;       ///< a checkpoint and shards → top-1, top-5, loss, on every rank of an mpirun
+CommandFunction run_predict;    ///< a checkpoint and image files → classes
+CommandFunction run_inspect;    ///< what a recipe, shard or checkpoint holds
+CommandFunction run_glyphs;     ///< the generated quickstart images
+CommandFunction run_quadrants;  ///< a checkpoint and those images → how often the selected quadrant holds the glyph
 
 }  // namespace qm

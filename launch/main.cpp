@@ -1,8 +1,12 @@
 // quadmamba: the one program. Finds the command and runs it; the one place where errors are caught.
 //
 // Exit codes: 0 done, 1 failed, 2 not understood. Each failure is one line on stderr.
+#include <omp.h>
+
 #include <algorithm>
 #include <array>
+#include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -27,6 +31,7 @@ constexpr std::array kCommands{
     Command{"predict", "classify image files", run_predict, false},
     Command{"inspect", "show what a recipe, shard or checkpoint holds, and verify it", run_inspect, false},
     Command{"glyphs", "generate the quickstart images", run_glyphs, false},
+    Command{"quadrants", "show how often a model selects the quadrant that matters", run_quadrants, false},
 };
 
 std::string overview() {
@@ -36,7 +41,7 @@ std::string overview() {
       "       mpirun -np N quadmamba train|eval [arguments]\n\n";
   for (const Command& command : kCommands) {
     const std::string name = command.name;
-    text += "  " + name + std::string(10 - name.size(), ' ') + command.summary + "\n";
+    text += "  " + name + std::string(11 - name.size(), ' ') + command.summary + "\n";
   }
   return text +
          "\n"
@@ -93,12 +98,22 @@ int run_and_report(const std::vector<std::string>& arguments, const Environment&
   }
 }
 
+// Ranks of one host share its cores; without this each would start a thread on every core. OMP_NUM_THREADS overrules.
+void share_cores(const Environment& environment) {
+  if (std::getenv("OMP_NUM_THREADS") || environment.size() == 1) return;
+  const int share = omp_get_num_procs() / environment.local_size();
+  omp_set_num_threads(std::clamp(share, 1, omp_get_max_threads()));
+}
+
 }  // namespace
 }  // namespace qm
 
 int main(int argc, char** argv) {
+  // A file that outgrows the limit of `ulimit -f` is an error to report, not a reason to die.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     const qm::Environment environment;
+    qm::share_cores(environment);
     return qm::run_and_report({argv + 1, argv + argc}, environment);
   } catch (const std::exception& error) {
     std::cerr << "quadmamba: " << error.what() << "\n";

@@ -64,4 +64,4 @@ done
 "$quadmamba" predict --checkpoint "$checkpoint" "${predicted[@]}"
 
 step "Where the model looks: is the glyph in the selected quadrant? (chance: 25 %)"
-"$quadmamba" glyphs --score --checkpoint "$checkpoint" --data "$images/val"
+"$quadmamba" quadrants --checkpoint "$checkpoint" --data "$images/val"
