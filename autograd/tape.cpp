@@ -107,14 +107,17 @@ void Tape::backward(const Tensor& loss) {
 }
 
 void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads) {
+  QM_CHECK(outputs.size() == grads.size(), ShapeError, "backward: ", outputs.size(), " outputs with ", grads.size(),
+           " gradients");
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     QM_CHECK(outputs[i].requires_grad() && !outputs[i].variable()->leaf, ShapeError,
              "backward: output ", i, " was not recorded on a tape");
-    outputs[i].variable()->grad = grads[i].reshape(outputs[i].shape());
+    // A copy: other uses of the output add to it.
+    outputs[i].variable()->grad = grads[i].reshape(outputs[i].shape()).clone();
   }
   while (!nodes_.empty()) {
-    const std::unique_ptr<Backward::Node> node = std::move(nodes_.back());
-    nodes_.pop_back();
+    // The node stays on the tape until it is done: if its closure throws, ~Tape takes its uses back.
+    const auto& node = nodes_.back();
 
     std::vector<Tensor> grad_outputs;
     bool reached = false;
@@ -130,7 +133,7 @@ void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor
       assigned = std::move(context.assigned_);
     }
     for (std::size_t i = 0; i < node->inputs.size(); ++i) {
-      const auto& variable = node->inputs[i].variable;
+      const auto variable = std::move(node->inputs[i].variable);
       if (!variable || !variable->requires_grad) continue;
       if (assigned[i].defined()) {
         // A leaf's gradient may be a slice of a flat buffer: add into it, never replace it.
@@ -143,6 +146,7 @@ void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor
       if (--variable->pending_uses == 0 && variable->leaf && variable->hook) variable->hook();
     }
     if (inspector_) inspector_(node->name, assigned);
+    nodes_.pop_back();
   }
 }
 
