@@ -26,10 +26,7 @@ int run_eval(std::span<const std::string> arguments, const Environment& environm
            data, ": its classes are not those the checkpoint was trained on");
   const auto communicator = environment.make_communicator();
   const EvalResult result = evaluate(*model.network, model.recipe, shards, *communicator);
-  if (communicator->rank() == 0) {
-    std::printf("top-1 %.2f%%  top-5 %.2f%%  loss %.4f  (%lld images)\n", 100 * result.top1, 100 * result.top5,
-                result.loss, static_cast<long long>(result.count));
-  }
+  if (communicator->rank() == 0) std::printf("%s\n", result.text().c_str());
   return 0;
 }
 

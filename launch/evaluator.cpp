@@ -1,5 +1,8 @@
 #include "launch/evaluator.h"
 
+#include <algorithm>
+#include <cstdio>
+
 #include "autograd/ops/classification_metrics.h"
 #include "kernels/memory.h"
 
@@ -28,6 +31,13 @@ Batch pad(const Batch& batch, std::int64_t size) {
 }
 
 }  // namespace
+
+std::string EvalResult::text() const {
+  char line[128];
+  std::snprintf(line, sizeof line, "top-1 %.2f%%  top-5 %.2f%%  loss %.6f  (%lld images)", 100 * top1, 100 * top5, loss,
+                static_cast<long long>(count));
+  return line;
+}
 
 EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards,
                     Communicator& communicator) {

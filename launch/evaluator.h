@@ -1,6 +1,8 @@
 // Evaluation: top-1, top-5 and loss of a network over a split, every sample counted exactly once.
 #pragma once
 
+#include <string>
+
 #include "data/shard.h"
 #include "dist/communicator.h"
 #include "launch/factory.h"
@@ -11,6 +13,9 @@ struct EvalResult {
   double top1 = 0, top5 = 0;  ///< fractions
   double loss = 0;            ///< mean cross-entropy with the hard labels
   std::int64_t count = 0;     ///< samples
+
+  /// "top-1 81.25%  top-5 97.50%  loss 0.812345  (80 images)"
+  std::string text() const;
 };
 
 /// Runs the network's current weights over all samples of `shards`: each rank takes a contiguous part, in batches padded
