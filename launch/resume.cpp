@@ -58,19 +58,19 @@ void check_same_run(const FoundCheckpoint& found, const Recipe& recipe, std::uin
   for (const auto& [key, value] : now) {
     const auto old = before.find(key);
     if (old == before.end() || old->second != value) {
-      differences += concat("\n  ", key, ": ", old == before.end() ? "absent" : old->second, " in the checkpoint, ",
+      differences += concat("; ", key, ": ", old == before.end() ? "absent" : old->second, " in the checkpoint, ",
                             value, " now");
     }
   }
   for (const auto& [key, value] : before) {
-    if (!now.contains(key)) differences += concat("\n  ", key, ": ", value, " in the checkpoint, absent now");
+    if (!now.contains(key)) differences += concat("; ", key, ": ", value, " in the checkpoint, absent now");
   }
   const std::uint64_t saved_digest = found.checkpoint.state.data_digest;
   if (saved_digest != data_digest) {
-    differences += concat("\n  training data: digest ", std::hex, saved_digest, " in the checkpoint, ", data_digest,
+    differences += concat("; training data: digest ", std::hex, saved_digest, " in the checkpoint, ", data_digest,
                           " now");
   }
-  QM_CHECK(differences.empty(), ConfigError, found.path, ": cannot be resumed with another recipe or data:",
+  QM_CHECK(differences.empty(), ConfigError, found.path, ": cannot be resumed with another recipe or data",
            differences);
 }
 

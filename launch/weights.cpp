@@ -1,29 +1,33 @@
 #include "launch/weights.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
+
+#include "kernels/base/dispatch.h"
 
 namespace qm {
 namespace {
 
-/// One line a mismatch; empty if the tensors fit.
+/// "name: what differs; name: …"; empty if the tensors fit.
 std::string differences(const std::map<std::string, Tensor>& tensors, const ParameterStore& parameters) {
   constexpr std::size_t kShown = 8;
-  std::vector<std::string> lines;
+  std::vector<std::string> mismatches;
   for (const auto& parameter : parameters.list()) {
     const auto found = tensors.find(parameter.name);
     if (found == tensors.end()) {
-      lines.push_back(concat(parameter.name, ": missing in the file, ", to_string(parameter.shape), " in the model"));
+      mismatches.push_back(concat(parameter.name, ": missing in the file, ", to_string(parameter.shape), " in the model"));
     } else if (found->second.shape() != parameter.shape) {
-      lines.push_back(concat(parameter.name, ": ", to_string(found->second.shape()), " in the file, ",
+      mismatches.push_back(concat(parameter.name, ": ", to_string(found->second.shape()), " in the file, ",
                              to_string(parameter.shape), " in the model"));
     }
   }
   for (const auto& [name, tensor] : tensors) {
-    if (!parameters.find(name)) lines.push_back(concat(name, ": ", to_string(tensor.shape()), " only in the file"));
+    if (!parameters.find(name)) mismatches.push_back(concat(name, ": ", to_string(tensor.shape()), " only in the file"));
   }
   std::string text;
-  for (std::size_t i = 0; i < lines.size() && i < kShown; ++i) text += "\n  " + lines[i];
-  if (lines.size() > kShown) text += concat("\n  and ", lines.size() - kShown, " more");
+  for (std::size_t i = 0; i < mismatches.size() && i < kShown; ++i) text += (i == 0 ? "" : "; ") + mismatches[i];
+  if (mismatches.size() > kShown) text += concat("; and ", mismatches.size() - kShown, " more");
   return text;
 }
 
@@ -44,10 +48,21 @@ void load_named_tensors(const std::vector<NamedTensor>& tensors, const Parameter
   std::map<std::string, Tensor> by_name;
   for (const auto& [name, tensor] : tensors) by_name[name] = tensor;
   const std::string mismatches = differences(by_name, parameters);
-  QM_CHECK(mismatches.empty(), ConfigError, file, ": ", what, " does not fit this model:", mismatches);
+  QM_CHECK(mismatches.empty(), ConfigError, file, ": ", what, " does not fit this model: ", mismatches);
   for (const auto& parameter : parameters.list()) {
     const Tensor& source = by_name.at(parameter.name);
     ParameterStore::view(parameter, flat).copy_from(source.dtype() == flat.dtype() ? source : source.to(flat.dtype()));
+  }
+}
+
+void check_all_finite(const std::vector<NamedTensor>& tensors, const std::string& what) {
+  for (const NamedTensor& named : tensors) {
+    visit_real(named.tensor.dtype(), "check_all_finite", [&]<class T>() {
+      const T* values = named.tensor.data<T>();
+      const bool finite =
+          std::all_of(values, values + named.tensor.count(), [](T value) { return std::isfinite(value); });
+      QM_CHECK(finite, Error, what, "/", named.name, " is not finite");
+    });
   }
 }
 

@@ -13,9 +13,12 @@ namespace qm {
 std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const Tensor& flat);
 
 /// Copies named tensors into a flat buffer in the store's layout, converting between float32 and float64. Throws
-/// ConfigError listing every name that only one side has and every shape that differs; nothing is copied then. `what`
-/// and `file` say in the error what was being loaded.
+/// ConfigError, in one line, with the names that only one side has and the shapes that differ; nothing is copied then.
+/// `what` and `file` say in the error what was being loaded.
 void load_named_tensors(const std::vector<NamedTensor>& tensors, const ParameterStore& parameters, const Tensor& flat,
                         const std::string& what, const std::string& file);
+
+/// Throws Error if a tensor holds an infinity or a NaN: "`what`/name is not finite".
+void check_all_finite(const std::vector<NamedTensor>& tensors, const std::string& what);
 
 }  // namespace qm
