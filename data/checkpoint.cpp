@@ -40,7 +40,7 @@ void for_each_field(State& state, Visit&& visit) {
   visit("ema_updates", state.ema_updates);
   visit("world_size", state.world_size);
   visit("global_batch", state.global_batch);
-  visit("metrics_bytes", state.metrics_bytes);
+  visit("metrics_lines", state.metrics_lines);
   visit("data_digest", state.data_digest);
 }
 

@@ -91,21 +91,26 @@ void RunFolder::log(const std::string& line) {
   append_line(log_, line, path_ + "/log.txt");
 }
 
-void RunFolder::record(const JsonLine& line) { append_line(metrics_, line.text(), path_ + "/metrics.jsonl"); }
-
-std::int64_t RunFolder::metrics_bytes() const {
-  return static_cast<std::int64_t>(fs::file_size(path_ + "/metrics.jsonl"));
-}
-
-void RunFolder::truncate_metrics(std::int64_t bytes) {
+void RunFolder::truncate_metrics(std::int64_t lines) {
   const std::string path = path_ + "/metrics.jsonl";
-  QM_CHECK(bytes <= metrics_bytes(), IoError, path, ": holds ", metrics_bytes(), " bytes, the checkpoint knows of ",
-           bytes);
+  const std::vector<std::uint8_t> bytes = read_file(path);
+  auto end = bytes.begin();
+  for (metrics_lines_ = 0; metrics_lines_ < lines; ++metrics_lines_) {
+    const auto newline = std::find(end, bytes.end(), '\n');
+    if (newline == bytes.end()) break;
+    end = newline + 1;
+  }
+  if (metrics_lines_ < lines) log(concat(path, ": holds only ", metrics_lines_, " of the ", lines, " lines so far"));
   metrics_.close();
   std::error_code error;
-  fs::resize_file(path, static_cast<std::uintmax_t>(bytes), error);
-  QM_CHECK(!error, IoError, path, ": cannot be cut to ", bytes, " bytes: ", error.message());
+  fs::resize_file(path, static_cast<std::uintmax_t>(end - bytes.begin()), error);
+  QM_CHECK(!error, IoError, path, ": cannot be cut to ", metrics_lines_, " lines: ", error.message());
   metrics_ = open_for_append(path);
+}
+
+void RunFolder::record(const JsonLine& line) {
+  append_line(metrics_, line.text(), path_ + "/metrics.jsonl");
+  ++metrics_lines_;
 }
 
 std::vector<std::string> RunFolder::checkpoints() const {
@@ -126,8 +131,11 @@ std::string RunFolder::checkpoint_path(std::int64_t step) const {
 
 std::string RunFolder::best_path() const { return path_ + "/checkpoints/best.h5"; }
 
-void RunFolder::prune(std::int64_t keep) const {
-  const std::vector<std::string> paths = checkpoints();
+bool RunFolder::has_checkpoints() const { return !checkpoints().empty() || fs::exists(best_path()); }
+
+void RunFolder::prune(std::int64_t keep, std::int64_t step) const {
+  std::vector<std::string> paths = checkpoints();
+  std::erase_if(paths, [newest = checkpoint_path(step)](const std::string& path) { return path > newest; });
   for (std::size_t i = static_cast<std::size_t>(keep); i < paths.size(); ++i) {
     std::error_code ignored;  // a checkpoint that cannot be removed costs space, not the run
     fs::remove(paths[i], ignored);

@@ -37,23 +37,29 @@ class RunFolder {
 
   /// Appends a line to log.txt and prints it.
   void log(const std::string& line);
+  /// Cuts metrics.jsonl to its first `lines` lines, what it held when a checkpoint was written, so that a resumed run
+  /// repeats none; to be called before the first record(). A file that has lost some of them (in a power cut, say) does
+  /// not keep the run from going on: its whole lines stay, and the log says so.
+  void truncate_metrics(std::int64_t lines);
   /// Appends an object to metrics.jsonl.
   void record(const JsonLine& line);
-  /// Bytes of metrics.jsonl so far.
-  std::int64_t metrics_bytes() const;
-  /// Cuts metrics.jsonl to what it held when a checkpoint was written, so that a resumed run repeats no line.
-  void truncate_metrics(std::int64_t bytes);
+  /// Lines of metrics.jsonl so far.
+  std::int64_t metrics_lines() const { return metrics_lines_; }
 
   /// step-*.h5, newest first.
   std::vector<std::string> checkpoints() const;
   std::string checkpoint_path(std::int64_t step) const;
   std::string best_path() const;
-  /// Removes all but the `keep` newest step-*.h5.
-  void prune(std::int64_t keep) const;
+  /// Whether the folder holds a step-*.h5 or best.h5, good or not.
+  bool has_checkpoints() const;
+  /// Of the step-*.h5 up to `step`, removes all but the `keep` newest. Later ones are damaged ones that the run was not
+  /// resumed from; they must not push out good ones.
+  void prune(std::int64_t keep, std::int64_t step) const;
 
  private:
   std::string path_;
   std::ofstream log_, metrics_;
+  std::int64_t metrics_lines_ = 0;
 };
 
 }  // namespace qm

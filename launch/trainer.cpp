@@ -48,6 +48,15 @@ void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
   copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
 }
 
+/// Finite gradients can still lead to an infinite weight, which the optimizer would only notice a step later.
+void check_all_finite(const Checkpoint& checkpoint) {
+  const std::string where = concat("step ", checkpoint.state.step, ": ");
+  check_all_finite(checkpoint.model, where + "model");
+  check_all_finite(checkpoint.ema, where + "ema");
+  check_all_finite(checkpoint.exp_avg, where + "optimizer/exp_avg");
+  check_all_finite(checkpoint.exp_avg_sq, where + "optimizer/exp_avg_sq");
+}
+
 std::string duration(double seconds) {
   const auto total = static_cast<long long>(seconds + 0.5);
   char text[32];
@@ -105,10 +114,10 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
 
 void Trainer::open_run_folder(bool resume) {
   if (is_main()) {
-    QM_CHECK(resume || folder_->checkpoints().empty(), ConfigError, folder_->path(),
+    QM_CHECK(resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
     if (resume) resume_from_newest();
-    folder_->truncate_metrics(state_.metrics_bytes);
+    folder_->truncate_metrics(state_.metrics_lines);
     folder_->write_recipe(recipe_.to_toml());
   }
   share_state_with_ranks();
@@ -120,10 +129,11 @@ void Trainer::resume_from_newest() {
     folder_->log(folder_->path() + ": no checkpoint yet, starting at step 0");
     return;
   }
-  check_same_run(*found, recipe_, state_.data_digest);
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
+  // First: of a model of another size, names and shapes say more than recipe keys.
   load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
+  check_same_run(*found, recipe_, state_.data_digest);
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer_.exp_avg(), "optimizer/exp_avg", found->path);
   load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer_.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
   if (optimizer_.ema().defined()) {
@@ -190,7 +200,8 @@ void Trainer::run() {
     if (optimizer_.ema().defined()) ++state_.ema_updates;
     if (state_.step % recipe_.train.log_every == 0 || finished_run()) log_step();
     if (evaluation_due()) run_evaluation();
-    if (checkpoint_due()) save_checkpoint();
+    if (checkpoint_due() || new_best_) save_checkpoints();
+    new_best_ = false;
   }
 }
 
@@ -335,8 +346,8 @@ void Trainer::run_evaluation() {
     top1 = std::max(top1, log_evaluation("ema").top1);
     values.copy_from(trained);
   }
-  best_so_far_ = state_.best_step == 0 || top1 > state_.best_top1;
-  if (best_so_far_) {
+  new_best_ = state_.best_step == 0 || top1 > state_.best_top1;
+  if (new_best_) {
     state_.best_top1 = top1;
     state_.best_step = state_.step;
   }
@@ -346,9 +357,7 @@ void Trainer::run_evaluation() {
 EvalResult Trainer::log_evaluation(const std::string& weights) {
   const EvalResult result = evaluate(network_, recipe_, val_shards_, communicator_);
   if (!is_main()) return result;
-  folder_->log(formatted("evaluation at step %lld, %s weights: top-1 %.2f%%  top-5 %.2f%%  loss %.4f  (%lld images)",
-                         static_cast<long long>(state_.step), weights.c_str(), 100 * result.top1, 100 * result.top5,
-                         result.loss, static_cast<long long>(result.count)));
+  folder_->log(concat("evaluation at step ", state_.step, ", ", weights, " weights: ", result.text()));
   folder_->record(JsonLine()
                       .add("kind", std::string("eval"))
                       .add("step", state_.step)
@@ -361,28 +370,36 @@ EvalResult Trainer::log_evaluation(const std::string& weights) {
   return result;
 }
 
-void Trainer::save_checkpoint() {
+void Trainer::save_checkpoints() {
   check_finite();
   if (is_main()) {
-    state_.metrics_bytes = folder_->metrics_bytes();
-    const ParameterStore& parameters = network_.parameters;
-    Checkpoint checkpoint{.model = named_tensors(parameters, parameters.values()),
-                          .ema = {},
-                          .exp_avg = named_tensors(parameters, optimizer_.exp_avg()),
-                          .exp_avg_sq = named_tensors(parameters, optimizer_.exp_avg_sq()),
-                          .state = state_,
-                          .recipe = recipe_.to_toml(),
-                          .revision = source_revision(),
-                          .class_names = train_shards_.class_names()};
-    if (optimizer_.ema().defined()) checkpoint.ema = named_tensors(parameters, optimizer_.ema());
-    const std::string path = folder_->checkpoint_path(state_.step);
-    write_checkpoint(path, checkpoint);
-    if (best_so_far_) write_checkpoint(folder_->best_path(), checkpoint);
-    folder_->prune(recipe_.checkpoint.keep_last);
-    folder_->log("saved " + path);
+    const Checkpoint checkpoint = make_checkpoint();
+    check_all_finite(checkpoint);
+    // The best first: a run killed between the two resumes from before both and writes both again.
+    if (new_best_) write_checkpoint(folder_->best_path(), checkpoint);
+    if (checkpoint_due()) {
+      const std::string path = folder_->checkpoint_path(state_.step);
+      write_checkpoint(path, checkpoint);
+      folder_->prune(recipe_.checkpoint.keep_last, state_.step);
+      folder_->log("saved " + path);
+    }
   }
-  best_so_far_ = false;
   communicator_.barrier();
+}
+
+Checkpoint Trainer::make_checkpoint() const {
+  const ParameterStore& parameters = network_.parameters;
+  Checkpoint checkpoint{.model = named_tensors(parameters, parameters.values()),
+                        .ema = {},
+                        .exp_avg = named_tensors(parameters, optimizer_.exp_avg()),
+                        .exp_avg_sq = named_tensors(parameters, optimizer_.exp_avg_sq()),
+                        .state = state_,
+                        .recipe = recipe_.to_toml(),
+                        .revision = source_revision(),
+                        .class_names = train_shards_.class_names()};
+  if (optimizer_.ema().defined()) checkpoint.ema = named_tensors(parameters, optimizer_.ema());
+  checkpoint.state.metrics_lines = folder_->metrics_lines();
+  return checkpoint;
 }
 
 }  // namespace qm

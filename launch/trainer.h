@@ -62,7 +62,8 @@ class Trainer {
   void log_step();
   void run_evaluation();
   EvalResult log_evaluation(const std::string& weights);
-  void save_checkpoint();
+  void save_checkpoints();
+  Checkpoint make_checkpoint() const;
 
   Recipe recipe_;
   Communicator& communicator_;
@@ -77,7 +78,7 @@ class Trainer {
   std::int64_t end_step_ = 0;
   Schedule schedule_;
   TrainingState state_;
-  bool best_so_far_ = false;  // whether the last evaluation was the best
+  bool new_best_ = false;  // whether this step's evaluation was the best so far
 
   std::unique_ptr<Loader> loader_;
   Tensor records_;  // StepRecord of each micro-batch, device memory

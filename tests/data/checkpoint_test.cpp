@@ -31,7 +31,7 @@ Checkpoint sample_checkpoint() {
                       .ema_updates = 12344,
                       .world_size = 2,
                       .global_batch = 24,
-                      .metrics_bytes = 1 << 20,
+                      .metrics_lines = 1 << 20,
                       .data_digest = 0x8000000000000001u};
   checkpoint.recipe = "name = \"näno\"\n[train]\nepochs = 3\n";
   checkpoint.revision = "0123456789ab-dirty";
