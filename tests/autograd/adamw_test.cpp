@@ -1,12 +1,12 @@
 #include "autograd/optim/adamw.h"
 
 #include <gtest/gtest.h>
-#include <omp.h>
 
 #include <cmath>
 #include <limits>
 
 #include "tests/support/tensors.h"
+#include "tests/support/thread_count.h"
 
 namespace qm {
 namespace {
@@ -122,14 +122,12 @@ TEST(autograd, adamw_touches_segments_only) {
 TEST(autograd, adamw_threads) {
   constexpr std::int64_t kCount = 200001;
   const auto run = [](int threads) {
-    const int previous = omp_get_max_threads();
-    omp_set_num_threads(threads);
+    const ThreadCount count(threads);
     const Tensor parameters = random_tensor({kCount}, 1), gradients = random_tensor({kCount}, 2);
     AdamW optimizer({.clip_norm = 5, .ema = true}, parameters, gradients, {{0, 150000, true}, {150000, 50001, false}});
     StepRecord record{.learning_rate = 0.1, .ema_decay = 0.9};
     optimizer.correct_bias(record);
     optimizer.step(&record, Tensor());
-    omp_set_num_threads(previous);
     return std::vector{values_of(parameters), values_of(optimizer.ema()), values_of(optimizer.grad_norm())};
   };
   EXPECT_EQ(run(1), run(2));

@@ -27,7 +27,7 @@ std::vector<QuadCase> cases() {
     list.push_back({8, 4, 1, 1, {0, 0, order, 7, 3}});
     list.push_back({8, 8, 1, 1, {1, 1, order, 8, 8}});
     list.push_back({8, 8, 1, 1, {-1, -1, order, 5, 6}});
-    list.push_back({8, 12, 1, 3, {1, -1, order, 8, 10}});
+    list.push_back({4, 12, 1, 3, {1, -1, order, 4, 10}});
     list.push_back({12, 4, 2, 1, {-1, 1, order, 11, 4}});
     list.push_back({4, 8, 2, 3, {3, -5, order, 2, 7}});
     list.push_back({8, 4, 1, 1, {-9, 6, order, 8, 4}});

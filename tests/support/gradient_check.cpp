@@ -1,13 +1,12 @@
 #include "tests/support/gradient_check.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "autograd/tape.h"
 #include "tests/support/tensors.h"
+#include "tests/support/thread_count.h"
 
 namespace qm {
 namespace {
@@ -43,17 +42,6 @@ double weighted_sum(const std::vector<Tensor>& outputs, const std::vector<Tensor
   }
   return sum;
 }
-
-class ThreadCount {
- public:
-  explicit ThreadCount(int threads) : previous_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~ThreadCount() { omp_set_num_threads(previous_); }
-  ThreadCount(const ThreadCount&) = delete;
-  ThreadCount& operator=(const ThreadCount&) = delete;
-
- private:
-  int previous_;
-};
 
 struct NamedValues {
   std::string name;
