@@ -1,0 +1,197 @@
+// A run that was stopped, killed or damaged and then resumed is the run that was never interrupted.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "data/checkpoint.h"
+#include "tests/launch/small_project.h"
+#include "tests/support/damaged_file.h"
+
+namespace qm {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+Strings with(Strings settings, const Strings& more) {
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
+std::size_t lines_in(const std::string& file) {
+  const std::vector<std::uint8_t> bytes = bytes_of_file(file);
+  return static_cast<std::size_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+}
+
+void expect_text_in_file(const std::string& file, const std::string& text) {
+  const std::vector<std::uint8_t> bytes = bytes_of_file(file);
+  EXPECT_NE(std::string(bytes.begin(), bytes.end()).find(text), std::string::npos) << text << " is not in " << file;
+}
+
+void flip_byte_in_the_middle(const std::string& file) {
+  std::vector<std::uint8_t> bytes = bytes_of_file(file);
+  ASSERT_FALSE(bytes.empty()) << file;
+  bytes[bytes.size() / 2] ^= 1;
+  write_bytes(file, bytes);
+}
+
+/// The command line that trains as `call` says, each rank leaving its process id in `pid_file`.<rank>.
+Strings command_with_pids(const SmallProject& project, const std::string& run, const TrainCall& call,
+                          const std::string& pid_file) {
+  Strings command;
+  if (call.ranks > 1) command = {QM_MPIEXEC, "--oversubscribe", "-np", std::to_string(call.ranks)};
+  const std::string script = R"(echo $$ > "$0.${OMPI_COMM_WORLD_RANK:-0}"; exec "$@")";
+  command = with(command, {"bash", "-c", script, pid_file, QM_PROGRAM});
+  return with(command, project.train_arguments(run, call));
+}
+
+/// Trains until metrics.jsonl has grown by `steps` lines and then kills the last rank without warning.
+void train_and_kill(const SmallProject& project, const std::string& run, const TrainCall& call, std::size_t steps) {
+  const std::string pid_file = project / "pid", metrics = project / (run + "/metrics.jsonl");
+  const std::size_t enough = lines_in(metrics) + steps;
+  const RunOptions options{
+      .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"},
+      .timeout_seconds = 60,
+      .folder = {}};
+  auto running = std::async(std::launch::async, [&] {
+    return run_program(command_with_pids(project, run, call, pid_file), options);
+  });
+  const auto ended = [&] { return running.wait_for(std::chrono::milliseconds(5)) == std::future_status::ready; };
+  while (lines_in(metrics) < enough && !ended()) continue;
+  ASSERT_FALSE(ended()) << running.get().describe();
+  pid_t victim = 0;
+  std::ifstream(concat(pid_file, ".", call.ranks - 1)) >> victim;
+  ASSERT_GT(victim, 1);
+  ASSERT_EQ(kill(victim, SIGKILL), 0);
+  const ProgramResult result = running.get();
+  EXPECT_FALSE(result.timed_out || result.succeeded()) << result.describe();
+}
+
+void expect_same_end(const SmallProject& project, const std::string& run, const std::string& other, int step) {
+  EXPECT_EQ(project.hash(project.checkpoint(run, step)), project.hash(project.checkpoint(other, step)));
+  EXPECT_EQ(project.course(run), project.course(other));
+}
+
+/// 13 steps of 5 an epoch in one go, and in three parts, both stops in the middle of an epoch.
+void expect_resume_equals_one_go(int ranks) {
+  const SmallProject project;
+  const Strings settings{"precision=fp32"};
+  project.expect_train("whole", {.ranks = ranks, .settings = with(settings, {"train.max_steps=13"})});
+  for (const char* end : {"train.max_steps=3", "train.max_steps=7", "train.max_steps=13"}) {
+    project.expect_train("parts", {.ranks = ranks, .resume = true, .settings = with(settings, {end})});
+  }
+  ASSERT_EQ(project.course("whole").size(), 13u);
+  expect_same_end(project, "parts", "whole", 13);
+}
+
+TEST(launch, resume_equals_one_go) { expect_resume_equals_one_go(1); }
+
+TEST(launch, resume_equals_one_go_on_two_ranks) { expect_resume_equals_one_go(2); }
+
+/// Killed with no checkpoint since step 4, and resumed.
+void expect_resume_after_kill(int ranks) {
+  const SmallProject project;
+  const Strings endless{"train.epochs=1000", "eval.every_epochs=0", "checkpoint.every_epochs=0"};
+  project.expect_train("whole", {.ranks = ranks, .settings = with(endless, {"train.max_steps=9"})});
+  project.expect_train("killed", {.ranks = ranks, .settings = with(endless, {"train.max_steps=4"})});
+  train_and_kill(project, "killed", {.ranks = ranks, .resume = true, .settings = endless}, 3);
+  EXPECT_EQ(entries_in(project / "killed/checkpoints"), (Strings{"best.h5", "step-00000004.h5"}));
+  project.expect_train("killed",
+                       {.ranks = ranks, .resume = true, .settings = with(endless, {"train.max_steps=9"})});
+  expect_same_end(project, "killed", "whole", 9);
+}
+
+TEST(launch, resume_after_kill) { expect_resume_after_kill(1); }
+
+TEST(launch, resume_after_kill_of_one_of_two_ranks) { expect_resume_after_kill(2); }
+
+TEST(launch, resume_of_a_finished_run_changes_nothing) {
+  const SmallProject project;
+  const Strings settings{"train.max_steps=4"};
+  project.expect_train("run", {.settings = settings});
+  const Strings course = project.course("run");
+  const std::vector<std::uint8_t> before = bytes_of_file(project.checkpoint("run", 4));
+  const ProgramResult again = project.train("run", {.resume = true, .settings = settings});
+  EXPECT_TRUE(again.succeeded()) << again.describe();
+  EXPECT_NE(again.out.find("nothing to do"), std::string::npos) << again.describe();
+  EXPECT_EQ(project.course("run"), course);
+  EXPECT_EQ(bytes_of_file(project.checkpoint("run", 4)), before);
+}
+
+TEST(launch, resume_without_a_checkpoint_starts_the_run) {
+  const SmallProject project;
+  project.expect_train("run", {.resume = true, .settings = {"train.max_steps=2"}});
+  EXPECT_EQ(project.losses("run").size(), 2u);
+}
+
+TEST(launch, resume_passes_over_a_damaged_checkpoint) {
+  const SmallProject project;
+  project.expect_train("whole", {.settings = {"train.max_steps=13"}});
+  project.expect_train("run", {.settings = {"train.max_steps=12"}});
+  flip_byte_in_the_middle(project.checkpoint("run", 12));
+
+  const ProgramResult first = project.train(
+      "run", {.resume = true, .settings = {"train.max_steps=11", "checkpoint.keep_last=1"}});
+  ASSERT_TRUE(first.succeeded()) << first.describe();
+  EXPECT_NE(first.out.find("passed over: " + project.checkpoint("run", 12)), std::string::npos) << first.describe();
+  EXPECT_NE(first.out.find(concat("resuming from ", project.checkpoint("run", 10), " at step 10")), std::string::npos)
+      << first.describe();
+  // The damaged one counts as no newer one: the good one stays.
+  EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 11)));
+
+  const ProgramResult second = project.train(
+      "run", {.resume = true, .settings = {"train.max_steps=13", "checkpoint.every_epochs=0"}});
+  ASSERT_TRUE(second.succeeded()) << second.describe();
+  EXPECT_NE(second.out.find(concat("resuming from ", project.checkpoint("run", 11), " at step 11")), std::string::npos)
+      << second.describe();
+  expect_same_end(project, "run", "whole", 13);
+}
+
+TEST(launch, resume_refuses_when_no_checkpoint_is_good) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=2"}});
+  flip_byte_in_the_middle(project.checkpoint("run", 2));
+  expect_refused(project.train("run", {.resume = true}), {project / "run", "1 checkpoints"});
+  EXPECT_EQ(project.losses("run").size(), 2u) << "metrics.jsonl was cut";
+}
+
+TEST(launch, resume_goes_on_where_metrics_lost_lines) {
+  const SmallProject project;
+  project.expect_train("whole", {.settings = {"train.max_steps=6"}});
+  project.expect_train("run", {.settings = {"train.max_steps=4"}});
+  const std::string metrics = project / "run/metrics.jsonl";
+  const std::size_t two_lines_and_a_half = project.metrics("run", "train").at(0).text().size() * 5 / 2;
+  std::filesystem::resize_file(metrics, two_lines_and_a_half);
+  project.expect_train("run", {.resume = true, .settings = {"train.max_steps=6"}});
+  EXPECT_EQ(project.hash(project.checkpoint("run", 6)), project.hash(project.checkpoint("whole", 6)));
+  expect_text_in_file(project / "run/log.txt", "holds only 2 of the 6 lines");
+  EXPECT_EQ(project.course("run").size(), 4u);  // steps 1, 2, 5, 6, each a whole line
+}
+
+TEST(launch, checkpoints_keep_the_last_and_the_best) {
+  const SmallProject project;
+  // Weights that hardly move: every evaluation finds the same accuracy, and the first one, at step 5, stays the best.
+  const Strings settings{"optimizer.learning_rate=1e-12", "train.epochs=3", "checkpoint.every_epochs=0",
+                         "checkpoint.keep_last=2"};
+  project.expect_train("run", {.settings = with(settings, {"checkpoint.every_steps=7"})});
+  EXPECT_EQ(entries_in(project / "run/checkpoints"), (Strings{"best.h5", "step-00000014.h5", "step-00000015.h5"}));
+
+  const std::string best = project / "run/checkpoints/best.h5";
+  const TrainingState state = read_checkpoint(best).state;
+  EXPECT_EQ(state.step, 5);
+  EXPECT_EQ(state.best_step, 5);
+  double top1 = 0;
+  for (const MetricsLine& line : project.metrics("run", "eval")) top1 = std::max(top1, line.number("top1"));
+  EXPECT_EQ(state.best_top1, top1);
+  project.expect_train("stopped", {.settings = with(settings, {"train.max_steps=5"})});
+  EXPECT_EQ(project.hash(best), project.hash(project.checkpoint("stopped", 5)));
+  EXPECT_NE(project.hash(best), project.hash(project.checkpoint("run", 15)));
+}
+
+}  // namespace
+}  // namespace qm
