@@ -154,14 +154,14 @@ TEST(launch, refuses_damaged_checkpoints) {
   const TrainedProject project;
   const std::vector<std::uint8_t> good = bytes_of_file(project.checkpoint());
   const std::string file = project / "damaged.h5";
-  for (const std::size_t length : {std::size_t{0}, std::size_t{100}, std::size_t{512}, good.size() / 2,
-                                   good.size() - 1}) {
+  for (const std::size_t length :
+       {std::size_t{0}, std::size_t{100}, std::size_t{512}, good.size() / 2, good.size() - 1}) {
     SCOPED_TRACE(concat("length ", length));
     write_bytes(file, {good.begin(), good.begin() + static_cast<std::ptrdiff_t>(length)});
     expect_no_command_reads(project, file);
   }
-  for (const std::size_t place : {std::size_t{0}, std::size_t{9}, std::size_t{511}, std::size_t{600}, good.size() / 3,
-                                  good.size() - 1}) {
+  for (const std::size_t place :
+       {std::size_t{0}, std::size_t{9}, std::size_t{511}, std::size_t{600}, good.size() / 3, good.size() - 1}) {
     SCOPED_TRACE(concat("byte ", place));
     std::vector<std::uint8_t> bytes = good;
     bytes[place] ^= 0x10;
@@ -183,7 +183,8 @@ TEST(launch, refuses_what_is_no_checkpoint) {
 
 TEST(launch, refuses_a_checkpoint_of_another_size) {
   const TrainedProject project;
-  const Strings parts{project.checkpoint(), "patch_embed.0.weight: (4, 3, 3, 3) in the file, (8, 3, 3, 3) in the model"};
+  const Strings parts{project.checkpoint(),
+                      "patch_embed.0.weight: (4, 3, 3, 3) in the file, (8, 3, 3, 3) in the model"};
   refuse({"eval", "--checkpoint", project.checkpoint(), "--data", project.data(), "--set", "model.dim=16"}, parts);
   const TrainCall wider{.ranks = 1, .resume = true, .settings = {"model.dim=16"}};
   refuse(project.train_arguments("run", wider), parts);
@@ -199,9 +200,8 @@ TEST(launch, refuses_a_checkpoint_of_another_size) {
 
 TEST(launch, resume_refuses_another_recipe_or_data) {
   const TrainedProject project;
-  const TrainCall other{.ranks = 1,
-                        .resume = true,
-                        .settings = {"optimizer.learning_rate=1e-3", "seed=6", "train.max_steps=2"}};
+  const TrainCall other{
+      .ranks = 1, .resume = true, .settings = {"optimizer.learning_rate=1e-3", "seed=6", "train.max_steps=2"}};
   refuse(project.train_arguments("run", other),
          {project.checkpoint(), "optimizer.learning_rate: 0.002 in the checkpoint, 0.001 now", "seed: 5"});
   const SmallProject other_data(30, 10);
@@ -227,7 +227,8 @@ TEST(launch, refuses_a_run_folder_that_cannot_be_written) {
   const SmallProject project(24, 10);
   std::ofstream(project / "file") << "in the way";
   fs::create_directories(project / "blocked/log.txt");  // a folder where the log belongs
-  for (const std::string& run : {project / "file", project / "file/run", project / "blocked", std::string("/proc/run")}) {
+  for (const std::string& run :
+       {project / "file", project / "file/run", project / "blocked", std::string("/proc/run")}) {
     for (const int ranks : {1, 2}) {
       refuse({"train", project.recipe(), "--data", project.data(), "--run", run}, {run}, ranks);
     }
@@ -260,8 +261,8 @@ TEST(launch, full_disk_while_saving_leaves_the_last_checkpoint) {
 
 TEST(launch, full_disk_while_packing_leaves_no_shard) {
   const SmallProject project(30, 10);
-  const Strings arguments{"pack",     "--input",           project / "images/train", "--split", "train",
-                          "--output", project / "packed", "--shards",               "1"};
+  const Strings arguments{
+      "pack", "--input", project / "images/train", "--split", "train", "--output", project / "packed", "--shards", "1"};
   expect_refused(run_with_full_disk(16, arguments), {project / "packed/train-00000-of-00001.h5"});
   EXPECT_TRUE(entries_in(project / "packed").empty());
 }

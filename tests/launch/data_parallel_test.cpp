@@ -54,8 +54,8 @@ TEST(launch, resume_on_another_number_of_ranks_goes_on_with_the_same_losses) {
 TEST(launch, threads_of_the_loader_change_no_bit) {
   const SmallProject project;
   for (const char* threads : {"1", "3"}) {
-    project.expect_train(concat("threads-", threads), {.settings = {"precision=fp32", "train.max_steps=12",
-                                                                    concat("data.threads=", threads)}});
+    project.expect_train(concat("threads-", threads),
+                         {.settings = {"precision=fp32", "train.max_steps=12", concat("data.threads=", threads)}});
   }
   EXPECT_EQ(project.course("threads-3"), project.course("threads-1"));
   EXPECT_EQ(project.hash(project.checkpoint("threads-3", 12)), project.hash(project.checkpoint("threads-1", 12)));
@@ -87,9 +87,13 @@ void expect_repeatable(int ranks) {
   }
 }
 
-TEST(launch, same_run_twice_writes_the_same_bytes) { expect_repeatable(1); }
+TEST(launch, same_run_twice_writes_the_same_bytes) {
+  expect_repeatable(1);
+}
 
-TEST(launch, same_run_twice_on_two_ranks_writes_the_same_bytes) { expect_repeatable(2); }
+TEST(launch, same_run_twice_on_two_ranks_writes_the_same_bytes) {
+  expect_repeatable(2);
+}
 
 TEST(launch, another_seed_is_another_run) {
   const SmallProject project;

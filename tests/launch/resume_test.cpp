@@ -58,9 +58,8 @@ void train_and_kill(const SmallProject& project, const std::string& run, const T
       .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"},
       .timeout_seconds = 60,
       .folder = {}};
-  auto running = std::async(std::launch::async, [&] {
-    return run_program(command_with_pids(project, run, call, pid_file), options);
-  });
+  auto running = std::async(std::launch::async,
+                            [&] { return run_program(command_with_pids(project, run, call, pid_file), options); });
   const auto ended = [&] { return running.wait_for(std::chrono::milliseconds(5)) == std::future_status::ready; };
   while (lines_in(metrics) < enough && !ended()) continue;
   ASSERT_FALSE(ended()) << running.get().describe();
@@ -89,9 +88,13 @@ void expect_resume_equals_one_go(int ranks) {
   expect_same_end(project, "parts", "whole", 13);
 }
 
-TEST(launch, resume_equals_one_go) { expect_resume_equals_one_go(1); }
+TEST(launch, resume_equals_one_go) {
+  expect_resume_equals_one_go(1);
+}
 
-TEST(launch, resume_equals_one_go_on_two_ranks) { expect_resume_equals_one_go(2); }
+TEST(launch, resume_equals_one_go_on_two_ranks) {
+  expect_resume_equals_one_go(2);
+}
 
 /// Killed with no checkpoint since step 4, and resumed.
 void expect_resume_after_kill(int ranks) {
@@ -101,14 +104,17 @@ void expect_resume_after_kill(int ranks) {
   project.expect_train("killed", {.ranks = ranks, .settings = with(endless, {"train.max_steps=4"})});
   train_and_kill(project, "killed", {.ranks = ranks, .resume = true, .settings = endless}, 3);
   EXPECT_EQ(entries_in(project / "killed/checkpoints"), (Strings{"best.h5", "step-00000004.h5"}));
-  project.expect_train("killed",
-                       {.ranks = ranks, .resume = true, .settings = with(endless, {"train.max_steps=9"})});
+  project.expect_train("killed", {.ranks = ranks, .resume = true, .settings = with(endless, {"train.max_steps=9"})});
   expect_same_end(project, "killed", "whole", 9);
 }
 
-TEST(launch, resume_after_kill) { expect_resume_after_kill(1); }
+TEST(launch, resume_after_kill) {
+  expect_resume_after_kill(1);
+}
 
-TEST(launch, resume_after_kill_of_one_of_two_ranks) { expect_resume_after_kill(2); }
+TEST(launch, resume_after_kill_of_one_of_two_ranks) {
+  expect_resume_after_kill(2);
+}
 
 TEST(launch, resume_of_a_finished_run_changes_nothing) {
   const SmallProject project;
@@ -135,8 +141,8 @@ TEST(launch, resume_passes_over_a_damaged_checkpoint) {
   project.expect_train("run", {.settings = {"train.max_steps=12"}});
   flip_byte_in_the_middle(project.checkpoint("run", 12));
 
-  const ProgramResult first = project.train(
-      "run", {.resume = true, .settings = {"train.max_steps=11", "checkpoint.keep_last=1"}});
+  const ProgramResult first =
+      project.train("run", {.resume = true, .settings = {"train.max_steps=11", "checkpoint.keep_last=1"}});
   ASSERT_TRUE(first.succeeded()) << first.describe();
   EXPECT_NE(first.out.find("passed over: " + project.checkpoint("run", 12)), std::string::npos) << first.describe();
   EXPECT_NE(first.out.find(concat("resuming from ", project.checkpoint("run", 10), " at step 10")), std::string::npos)
@@ -144,8 +150,8 @@ TEST(launch, resume_passes_over_a_damaged_checkpoint) {
   // The damaged one counts as no newer one: the good one stays.
   EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 11)));
 
-  const ProgramResult second = project.train(
-      "run", {.resume = true, .settings = {"train.max_steps=13", "checkpoint.every_epochs=0"}});
+  const ProgramResult second =
+      project.train("run", {.resume = true, .settings = {"train.max_steps=13", "checkpoint.every_epochs=0"}});
   ASSERT_TRUE(second.succeeded()) << second.describe();
   EXPECT_NE(second.out.find(concat("resuming from ", project.checkpoint("run", 11), " at step 11")), std::string::npos)
       << second.describe();

@@ -30,8 +30,7 @@ TEST(launch, json_line_keeps_keys_in_order) {
 }
 
 TEST(launch, json_line_escapes_text) {
-  EXPECT_EQ(JsonLine().add("a\"b", std::string("q\"b\\n\n\x01 é")).text(),
-            R"({"a\"b": "q\"b\\n\u000a\u0001 é"})");
+  EXPECT_EQ(JsonLine().add("a\"b", std::string("q\"b\\n\n\x01 é")).text(), R"({"a\"b": "q\"b\\n\u000a\u0001 é"})");
 }
 
 TEST(launch, json_line_numbers_read_back_the_same) {
@@ -46,7 +45,9 @@ TEST(launch, json_line_has_null_for_what_json_cannot_say) {
             R"({"x": null, "y": null})");
 }
 
-JsonLine numbered(std::int64_t number) { return JsonLine().add("n", number); }
+JsonLine numbered(std::int64_t number) {
+  return JsonLine().add("n", number);
+}
 
 TEST(launch, run_folder_cuts_metrics_by_lines) {
   const TemporaryFolder folder;

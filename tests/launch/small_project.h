@@ -67,8 +67,8 @@ ProgramResult run_on_ranks(int ranks, const std::vector<std::string>& arguments,
 /// The program's own lines on stderr, without what mpirun adds.
 std::vector<std::string> error_lines(const ProgramResult& result);
 
-/// Expects exit code 1 or 2, no signal, within the time limit, and one line on stderr, which holds all of `parts`. Under
-/// mpirun every rank may write that line, and mpirun adds its own.
+/// Expects exit code 1 or 2, no signal, within the time limit, and one line on stderr, which holds all of `parts`.
+/// Under mpirun every rank may write that line, and mpirun adds its own.
 void expect_refused(const ProgramResult& result, const std::vector<std::string>& parts);
 
 }  // namespace qm
