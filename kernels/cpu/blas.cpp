@@ -12,8 +12,9 @@ template <class T>
 void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
           std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) {
   if (m == 0 || n == 0) return;
-  QM_CHECK(m <= std::numeric_limits<int>::max() && n <= std::numeric_limits<int>::max(), ShapeError,
-           "matrix product: ", m, " x ", n, " is beyond what OpenBLAS indexes");
+  constexpr std::int64_t kLargest = std::numeric_limits<int>::max();
+  QM_CHECK(m <= kLargest && n <= kLargest && k <= kLargest, ShapeError, "matrix product: ", m, " x ", k, " by ", k,
+           " x ", n, " is beyond what OpenBLAS indexes");
   const auto op_a = transpose_a ? CblasTrans : CblasNoTrans;
   const auto op_b = transpose_b ? CblasTrans : CblasNoTrans;
   const auto i = [](std::int64_t value) { return static_cast<int>(value); };
