@@ -261,6 +261,21 @@ TEST(autograd, tape_releases_saved_tensors_as_backward_proceeds) {
   EXPECT_LE(allocator.stats().allocated, before + kBytes + 1024);  // x's gradient and the loss
 }
 
+TEST(autograd, tape_leaves_no_gradient_on_intermediate_results) {
+  const Tensor x = leaf({2}), w = doubles({1}, {5});
+  Tensor intermediate, loss;
+  Tape tape;
+  {
+    const Tape::Recording recording(tape);
+    intermediate = multiply(x, x);
+    loss = weigh(intermediate, w);
+  }
+  tape.backward(loss);
+  EXPECT_TRUE(x.grad().defined());
+  EXPECT_FALSE(intermediate.grad().defined());
+  EXPECT_FALSE(loss.grad().defined());
+}
+
 TEST(autograd, tape_inspector_sees_ops_and_gradients_in_order) {
   const Tensor x = leaf({2}), other = leaf({3}), w = doubles({1}, {5});
   Tape tape;
