@@ -7,7 +7,6 @@
 #include "autograd/ops/cross_scan.h"
 #include "autograd/ops/depthwise_conv_silu.h"
 #include "autograd/ops/linear.h"
-#include "autograd/ops/quad_scan.h"
 #include "autograd/ops/score_pool.h"
 
 namespace qm {

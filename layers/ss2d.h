@@ -7,7 +7,7 @@
 
 #include <memory>
 
-#include "kernels/quad_order.h"
+#include "autograd/ops/quad_scan.h"
 #include "layers/forward_context.h"
 #include "layers/modules.h"
 
@@ -29,7 +29,7 @@ class ScanCore {
   ScanCore(const Scope& scope, std::int64_t directions, std::int64_t channels, std::int64_t rank, std::int64_t states);
   /// (B, H, W, D) → (B, H, W, K·(R + 2N)): all directions' projections in one product on un-permuted tokens.
   Tensor project(const Tensor& x) const;
-  struct CoreScanWeights weights() const;
+  CoreScanWeights weights() const;
 
  private:
   Parameter *x_proj_weight_, *dt_projs_weight_, *dt_projs_bias_, *A_logs_, *Ds_;
