@@ -1,5 +1,6 @@
 #include "launch/resume.h"
 
+#include <filesystem>
 #include <map>
 #include <sstream>
 
@@ -38,7 +39,8 @@ Recipe without_free_keys(Recipe saved, const Recipe& current) {
 }  // namespace
 
 std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder) {
-  const std::vector<std::string> paths = folder.checkpoints();
+  std::vector<std::string> paths = folder.checkpoints();
+  if (std::filesystem::exists(folder.best_path())) paths.push_back(folder.best_path());
   for (const auto& path : paths) {
     try {
       return FoundCheckpoint{path, read_checkpoint(path)};

@@ -162,8 +162,20 @@ TEST(launch, resume_refuses_when_no_checkpoint_is_good) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=2"}});
   flip_byte_in_the_middle(project.checkpoint("run", 2));
-  expect_refused(project.train("run", {.resume = true}), {project / "run", "1 checkpoints"});
+  flip_byte_in_the_middle(project / "run/checkpoints/best.h5");
+  expect_refused(project.train("run", {.resume = true}), {project / "run", "2 checkpoints"});
   EXPECT_EQ(project.losses("run").size(), 2u) << "metrics.jsonl was cut";
+}
+
+TEST(launch, resume_takes_the_best_where_no_other_checkpoint_is_good) {
+  const SmallProject project;
+  project.expect_train("whole", {.settings = {"train.max_steps=5"}});
+  project.expect_train("run", {.settings = {"train.max_steps=2"}});
+  ASSERT_TRUE(std::filesystem::remove(project.checkpoint("run", 2)));
+  const ProgramResult result = project.train("run", {.resume = true, .settings = {"train.max_steps=5"}});
+  ASSERT_TRUE(result.succeeded()) << result.describe();
+  EXPECT_NE(result.out.find("checkpoints/best.h5 at step 2"), std::string::npos) << result.describe();
+  expect_same_end(project, "run", "whole", 5);
 }
 
 TEST(launch, resume_goes_on_where_metrics_lost_lines) {
