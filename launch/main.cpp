@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -72,9 +73,22 @@ int run(const std::vector<std::string>& arguments, const Environment& environmen
   return command.run(std::span(arguments).subspan(1), environment);
 }
 
+/// An error stays one line whatever a file's name or a value of the command line holds.
+std::string on_one_line(std::string text) {
+  std::replace_if(text.begin(), text.end(), [](unsigned char letter) { return letter < 0x20 || letter == 0x7f; }, ' ');
+  return text;
+}
+
 void print_error(const std::string& what, const Environment& environment) {
   const std::string rank = environment.size() > 1 ? concat(" [rank ", environment.rank(), "]") : "";
-  std::cerr << concat("quadmamba", rank, ": ", what, "\n");  // one write: lines of several ranks stay whole
+  std::cerr << concat("quadmamba", rank, ": ", on_one_line(what), "\n");  // one write: lines of several ranks stay whole
+}
+
+/// Results that did not arrive, on a full disk for one, are a failure.
+void check_output() {
+  std::cout.flush();
+  const bool arrived = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+  QM_CHECK(arrived, IoError, "standard output: cannot be written (disk full?)");
 }
 
 // The other ranks may be waiting for this one: an error ends the job.
@@ -86,7 +100,9 @@ int end_job(const std::string& what, const Environment& environment) {
 
 int run_and_report(const std::vector<std::string>& arguments, const Environment& environment) {
   try {
-    return run(arguments, environment);
+    const int status = run(arguments, environment);
+    check_output();
+    return status;
   } catch (const UsageError& error) {
     // Every rank has the same command line and ends by itself; one line is enough.
     if (environment.rank() == 0) print_error(error.what(), environment);

@@ -153,7 +153,7 @@ void expect_failure(const ProgramResult& result, int exit_code, const std::strin
 TEST(launch, program_shows_help_for_itself_and_every_command) {
   const ProgramResult overview = run_quadmamba({"--help"});
   EXPECT_EQ(overview.exit_code, 0) << overview.describe();
-  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs"}) {
+  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants"}) {
     EXPECT_NE(overview.out.find(concat("\n  ", command)), std::string::npos) << overview.describe();
     const ProgramResult help = run_quadmamba({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << help.describe();
@@ -174,7 +174,7 @@ TEST(launch, program_refuses_what_it_does_not_understand) {
   expect_failure(run_quadmamba({"trian"}), 2, "unknown command 'trian'");
   expect_failure(run_quadmamba({"--verbose"}), 2, "unknown command '--verbose'");
   expect_failure(run_quadmamba({"pack", "--split", "train"}), 2, "pack: --input DIR is missing");
-  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs"}) {
+  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants"}) {
     expect_failure(run_quadmamba({command, "--no-such-option"}), 2, "unknown option --no-such-option");
     expect_failure(run_quadmamba({command}), 2, "missing");
   }
@@ -184,6 +184,12 @@ TEST(launch, program_fails_with_one_line) {
   const TemporaryFolder folder;
   std::ofstream(folder / "file") << "not a folder";
   expect_failure(run_quadmamba({"glyphs", "--output", folder / "file"}), 1, folder / "file");
+  expect_failure(run_quadmamba({"inspect", "of two\nlines.toml"}), 1, "of two lines.toml");
+}
+
+TEST(launch, program_fails_when_its_output_cannot_be_written) {
+  const ProgramResult result = run_program({"bash", "-c", "exec \"$0\" --version > /dev/full", QM_PROGRAM});
+  expect_failure(result, 1, "standard output");
 }
 
 TEST(launch, program_generates_and_packs_images) {
