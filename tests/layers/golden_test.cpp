@@ -2,6 +2,7 @@
 // double and in float. A suite's case is a kind of file; it prints a line a file.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
 
 #include "autograd/ops/selective_scan.h"
@@ -38,6 +39,20 @@ void for_each_file(const std::string& kind, const std::function<void(const Golde
   const auto files = golden_files(kind);
   if (files.empty()) GTEST_SKIP() << "no golden files of kind " << kind << " in " << golden_folder();
   for (const auto& path : files) check(GoldenFile(path));
+}
+
+TEST(golden, every_file_is_of_a_kind_that_a_case_checks) {
+  std::size_t files = 0, checked = 0;
+  if (std::filesystem::is_directory(golden_folder())) {
+    for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
+      files += entry.path().extension() == ".h5";
+    }
+  }
+  if (files == 0) GTEST_SKIP() << "no golden files in " << golden_folder();
+  for (const char* kind : {"selective_scan", "quad_partition", "block", "model", "train"}) {
+    checked += golden_files(kind).size();
+  }
+  EXPECT_EQ(checked, files) << golden_folder();
 }
 
 // ---- selective scan --------------------------------------------------------------------------------------------------
