@@ -43,6 +43,18 @@ void check_classes(const Recipe& recipe, const ShardSet& shards) {
            " classes, the recipe's model.classes is ", recipe.model.classes);
 }
 
+/// Hosts may hold other files under the same names: steps would not match, or gradients of other samples be summed.
+void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& val, Communicator& communicator) {
+  recipe.name.clear();
+  recipe.data.path.clear();
+  recipe.data.threads = recipe.data.prefetch = 1;
+  const std::vector<std::string> all =
+      communicator.all_gather_bytes(concat(recipe.to_toml(), train.digest(), " ", val.digest()));
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    QM_CHECK(all[rank] == all[0], ConfigError, "rank ", rank, " has another recipe or other data than rank 0");
+  }
+}
+
 template <class T>
 void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
   copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
@@ -86,6 +98,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   check_classes(recipe, val_shards_);
   QM_CHECK(train_shards_.class_names() == val_shards_.class_names(), ConfigError, recipe.data.path,
            ": the splits train and val name their classes differently");
+  check_same_on_ranks(recipe, train_shards_, val_shards_, communicator);
   // A row's mixing partner is its neighbour, so portions are cut between pairs.
   const std::int64_t unit = mixes(recipe) ? 2 : 1;
   const Share share = share_of(recipe.train.global_batch, communicator.rank(), communicator.size(), unit);

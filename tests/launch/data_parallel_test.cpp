@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
@@ -93,6 +94,16 @@ TEST(launch, same_run_twice_writes_the_same_bytes) {
 
 TEST(launch, same_run_twice_on_two_ranks_writes_the_same_bytes) {
   expect_repeatable(2);
+}
+
+TEST(launch, refuses_ranks_with_different_recipes) {
+  const SmallProject project;
+  std::vector<std::string> arguments = project.train_arguments("run", {.settings = {"train.max_steps=2"}});
+  const std::vector<std::string> other = project.train_arguments("run", {.settings = {"train.max_steps=3"}});
+  for (const char* word : {":", "-np", "1", QM_PROGRAM}) arguments.push_back(word);  // mpirun's second program
+  arguments.insert(arguments.end(), other.begin(), other.end());
+  expect_refused(run_quadmamba_ranks(1, arguments), {"rank 1 has another recipe"});
+  EXPECT_FALSE(std::filesystem::exists(project / "run"));
 }
 
 TEST(launch, another_seed_is_another_run) {
