@@ -4,7 +4,8 @@
 #include "kernels/cuda/column_sum.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-// Row with label l: cross-entropy ln Σ_c e^{x_c} − x_l; rank = #{x_c > x_l} + #{x_c = x_l, c < l}; hits rank < 1, rank < 5.
+// A row with label l: cross-entropy ln Σ_c e^{x_c} − x_l; rank = #{x_c > x_l} + #{x_c = x_l, c < l}, a hit in top-1 below
+// 1, in top-5 below 5.
 namespace qm::cuda {
 namespace {
 

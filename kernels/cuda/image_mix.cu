@@ -33,7 +33,10 @@ __global__ void image_mix_pixel_kernel(std::int64_t count, ImageMix<T> p, PixelS
   const R weight = boxed ? R(0) : static_cast<R>(mix.pixel_weight);
   R value = static_cast<R>(p.images[at]);
   // The last row of an unmixed batch may have no partner.
-  if (weight != R(1)) value = weight * value + (R(1) - weight) * static_cast<R>(p.images[(row ^ 1) * image_size + within]);
+  if (weight != R(1)) {
+    const R partner = static_cast<R>(p.images[(row ^ 1) * image_size + within]);
+    value = weight * value + (R(1) - weight) * partner;
+  }
   const int c = static_cast<int>(within % 3);
   p.x[at] = from_real<T>(value * pixel.scale[c] - pixel.shift[c]);
 }
