@@ -1,9 +1,9 @@
 // What quad_scan and cross_scan share on CUDA: scans of a map's tokens in two directions along an order.
 //
 // Directions o and o + K/2 walk the same order o, the second one backwards. A block takes kBlockTokens positions of an
-// order, one tile after another (kernels/cuda/scan_core.cuh), and scans a tile in both directions on the same u: a token
-// is read once for both, and their outputs and gradients are added in registers. Δ = softplus(dt_bias + dt_weight · δ) is
-// made in the kernel from the token's projection.
+// order, one tile after another (kernels/cuda/scan_core.cuh), and scans a tile in both directions on the same u: a
+// token is read once for both, and their outputs and gradients are added in registers. Δ = softplus(dt_bias + dt_weight
+// · δ) is made in the kernel from the token's projection.
 //
 // What differs between the two is a Walk: which tokens a position holds and where results go.
 //   kTokens                                      the most tokens that a position holds (u is their sum)
@@ -18,7 +18,8 @@
 
 namespace qm::cuda {
 
-// ---- weights ---------------------------------------------------------------------------------------------------------
+// ---- weights
+// ---------------------------------------------------------------------------------------------------------
 
 /// The weights of all directions with channels contiguous.
 struct PackedScanWeights {
@@ -60,8 +61,8 @@ static __global__ void pack_weights_kernel(ScanShape s, const float* A_logs, con
   }
 }
 
-// Adds the sums of PackedScanGradients to the gradients in the parameters' own layout; ∂A/∂A_logs = A. Null destinations
-// are skipped. Grid (width / kBlock rounded up), a thread a sum.
+// Adds the sums of PackedScanGradients to the gradients in the parameters' own layout; ∂A/∂A_logs = A. Null
+// destinations are skipped. Grid (width / kBlock rounded up), a thread a sum.
 //   sums (width); A (K, N, D)
 //   grad_A_logs (K · D, N), grad_dt_weight (K · D, R), grad_dt_bias and grad_skip (K · D)
 static __global__ void add_weight_gradients_kernel(ScanShape s, const float* sums, const float* A, float* grad_A_logs,
@@ -84,7 +85,8 @@ static __global__ void add_weight_gradients_kernel(ScanShape s, const float* sum
   }
 }
 
-// ---- a block of tokens -----------------------------------------------------------------------------------------------
+// ---- a block of tokens
+// -----------------------------------------------------------------------------------------------
 
 /// The tokens at a position of an order: their indices in the map and where their outputs lie; −1 for none.
 template <int kTokens>
@@ -96,7 +98,7 @@ template <class T, class Walk>
 struct CoreScan {
   ScanShape scan;
   std::int64_t batch, length;
-  std::int64_t out_length;  ///< tokens an image of grad_z
+  std::int64_t out_length;     ///< tokens an image of grad_z
   std::int64_t tiles, chunks;  ///< an image
   std::int64_t directions[2];  ///< those along this order, forwards and backwards
   Walk walk;
@@ -253,7 +255,8 @@ struct CoreBlock : ScanBlock {
   }
 };
 
-// ---- pass 1: boundaries ----------------------------------------------------------------------------------------------
+// ---- pass 1: boundaries
+// ----------------------------------------------------------------------------------------------
 
 template <bool kReversed, bool kWithCarry, class T, class Walk>
 __device__ __forceinline__ void core_boundary(const CoreBlock<T, Walk>& block, int tile, const float (&u)[kTile],
@@ -283,7 +286,8 @@ __global__ void __launch_bounds__(kScanThreads) core_boundaries_kernel(CoreScan<
   }
 }
 
-// ---- pass 3, forward -------------------------------------------------------------------------------------------------
+// ---- pass 3, forward
+// -------------------------------------------------------------------------------------------------
 
 template <bool kReversed, class T, class Walk>
 __device__ __forceinline__ void core_forward(const CoreBlock<T, Walk>& block, int tile, const float (&u)[kTile],
@@ -320,7 +324,8 @@ __global__ void __launch_bounds__(kScanThreads) core_forward_kernel(CoreScan<T, 
   }
 }
 
-// ---- pass 3, backward ------------------------------------------------------------------------------------------------
+// ---- pass 3, backward
+// ------------------------------------------------------------------------------------------------
 
 template <int kTokens>
 struct CoreBackwardShared {
@@ -438,7 +443,8 @@ __global__ void __launch_bounds__(kScanThreads) core_backward_kernel(CoreScan<T,
   }
 }
 
-// ---- launchers -------------------------------------------------------------------------------------------------------
+// ---- launchers
+// -------------------------------------------------------------------------------------------------------
 
 /// The weights in the layout of the kernels, for the launches of one call.
 class PackedWeightsScratch {
@@ -477,16 +483,15 @@ void find_boundaries(const Stream& stream, const CoreInputs<T>& in, const ScanGe
   const ScanShape& s = in.scan;
   for (int order = 0; order < s.directions / 2; ++order) {
     if (boundaries.carry) {
-      core_boundaries_kernel<true>
-          <<<geometry.grid(in.batch, 1), geometry.threads, 0, native(stream)>>>(scan_of(order));
+      core_boundaries_kernel<true><<<geometry.grid(in.batch, 1), geometry.threads, 0, native(stream)>>>(scan_of(order));
     } else {
       core_boundaries_kernel<false>
           <<<geometry.grid(in.batch, 1), geometry.threads, 0, native(stream)>>>(scan_of(order));
     }
     check_launch("core_boundaries");
   }
-  combine_tiles(stream, in.batch * s.directions, s.directions, s.directions / 2, geometry.tiles,
-                s.states * s.channels, boundaries);
+  combine_tiles(stream, in.batch * s.directions, s.directions, s.directions / 2, geometry.tiles, s.states * s.channels,
+                boundaries);
 }
 
 /// The CoreScan of an order.
@@ -526,8 +531,8 @@ void core_scan_forward(const Stream& stream, const CoreInputs<T>& in, MakeWalk m
   }
 }
 
-/// grad_z (batch, out_length, D); grad_projection (batch, length, K, R + 2N) assigned, in the rows that the walk says, as
-/// floats or as T; the weights' gradients accumulated.
+/// grad_z (batch, out_length, D); grad_projection (batch, length, K, R + 2N) assigned, in the rows that the walk says,
+/// as floats or as T; the weights' gradients accumulated.
 template <class T, class Projection, class MakeWalk>
 void core_scan_backward(const Stream& stream, const CoreInputs<T>& in, const T* grad_z, std::int64_t out_length,
                         Projection* grad_projection, const ScanWeightGradients<T>& grad_weights, MakeWalk make_walk) {
@@ -543,7 +548,8 @@ void core_scan_backward(const Stream& stream, const CoreInputs<T>& in, const T* 
   };
   find_boundaries(stream, in, geometry, boundaries.all(), scan_of);
 
-  const Scratch<float> projection_sums(stream, geometry.channel_blocks * projections), weight_sums(stream, rows * width);
+  const Scratch<float> projection_sums(stream, geometry.channel_blocks * projections),
+      weight_sums(stream, rows * width);
   for (int order = 0; order < s.directions / 2; ++order) {
     core_backward_kernel<<<geometry.grid(in.batch, 1), geometry.threads, 0, native(stream)>>>(
         scan_of(order), CoreScanSums{projection_sums.data(), weight_sums.data()});

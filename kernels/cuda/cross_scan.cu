@@ -1,8 +1,7 @@
 // Two orders of a map, row-major and column-major, each scanned forwards and backwards (kernels/cuda/core_scan.cuh).
 // The second order's launch adds to what the first one's has written, so z and grad_x are summed in a fixed order.
-#include "kernels/cross_scan.h"
-
 #include "kernels/base/dispatch.h"
+#include "kernels/cross_scan.h"
 #include "kernels/cuda/core_scan.cuh"
 
 namespace qm::cuda {

@@ -1,14 +1,15 @@
-// One order, the learned sequence, scanned in both directions (kernels/cuda/core_scan.cuh). Every token reads exactly one
-// position, so the forward pass hands y to the tokens of a position as soon as it has it. Backward keeps the gradients of
-// the sequence, and a second kernel gathers them by token and compares what a token would have had at its other position:
+// One order, the learned sequence, scanned in both directions (kernels/cuda/core_scan.cuh). Every token reads exactly
+// one position, so the forward pass hands y to the tokens of a position as soon as it has it. Backward keeps the
+// gradients of the sequence, and a second kernel gathers them by token and compares what a token would have had at its
+// other position:
 //
 //   grad_x[t] = gs[position(t)],  grad_projection[t] = gq[position(t)]
-//   grad_one_hot[r] = Σ_{t∈r} ⟨x_t, gs[f(t)] − gs[c(t)]⟩ + ⟨projection_t, gq[f(t)] − gq[c(t)]⟩ + ⟨gz_t, y[f(t)] − y[c(t)]⟩
-#include "kernels/quad_scan.h"
-
+//   grad_one_hot[r] = Σ_{t∈r} ⟨x_t, gs[f(t)] − gs[c(t)]⟩ + ⟨projection_t, gq[f(t)] − gq[c(t)]⟩ + ⟨gz_t, y[f(t)] −
+//   y[c(t)]⟩
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/core_scan.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/quad_scan.h"
 
 namespace qm::cuda {
 namespace {
@@ -58,7 +59,8 @@ struct QuadWalk {
   }
 };
 
-// ---- gradients by token ----------------------------------------------------------------------------------------------
+// ---- gradients by token
+// ----------------------------------------------------------------------------------------------
 
 constexpr int kMergeTokens = 64;  ///< a block
 constexpr int kMergeWarps = 8;    ///< a block; each takes one token at a time
@@ -100,10 +102,10 @@ __device__ __forceinline__ float take_and_compare(std::int64_t width, const T* v
 template <class T>
 struct MergeGradients {
   QuadScanBackward<T> p;
-  std::int64_t groups;          ///< of kMergeTokens tokens, an image
-  const float* grad_s;          ///< (batch, L, D)
-  const float* grad_q;          ///< (batch, L, K, R + 2N)
-  double* quadrant_sums;        ///< (batch, groups, 4)
+  std::int64_t groups;    ///< of kMergeTokens tokens, an image
+  const float* grad_s;    ///< (batch, L, D)
+  const float* grad_q;    ///< (batch, L, K, R + 2N)
+  double* quadrant_sums;  ///< (batch, groups, 4)
 };
 
 /// This lane's part of ∂one_hot of one token's quadrant; assigns the token's gradients.
@@ -116,12 +118,11 @@ __device__ __forceinline__ float merge_token(const MergeGradients<T>& m, std::in
   float sum = take_and_compare(channels, m.p.x + token * channels, m.grad_s + fine * channels,
                                m.grad_s + coarse * channels, place.takes_fine, m.p.grad_x + token * channels);
   sum += take_and_compare(projections, m.p.projection + token * projections, m.grad_q + fine * projections,
-                          m.grad_q + coarse * projections, place.takes_fine,
-                          m.p.grad_projection + token * projections);
+                          m.grad_q + coarse * projections, place.takes_fine, m.p.grad_projection + token * projections);
   if (place.output >= 0) {
     const std::int64_t output = image * s.out_height * s.out_width + place.output;
-    sum += fine_minus_coarse(channels, m.p.grad_z + output * channels, m.p.y + fine * channels,
-                             m.p.y + coarse * channels);
+    sum +=
+        fine_minus_coarse(channels, m.p.grad_z + output * channels, m.p.y + fine * channels, m.p.y + coarse * channels);
   }
   return sum;
 }
@@ -129,7 +130,8 @@ __device__ __forceinline__ float merge_token(const MergeGradients<T>& m, std::in
 // grad_x and grad_projection, and a group's terms of grad_one_hot. These are summed in double: thousands of terms of
 // either sign nearly cancel, and the predictor learns from what is left.
 // Grid (batch · groups), block (kMergeWarps · 32): a warp a token, lanes its channels.
-//   x, projection, selected, y, grad_z, grad_x, grad_projection: as in kernels/quad_scan.h; the rest as in MergeGradients
+//   x, projection, selected, y, grad_z, grad_x, grad_projection: as in kernels/quad_scan.h; the rest as in
+//   MergeGradients
 template <class T>
 __global__ void __launch_bounds__(kMergeWarps* kWarp) merge_gradients_kernel(MergeGradients<T> m) {
   __shared__ TokenPlace places[kMergeTokens];
@@ -170,7 +172,8 @@ __global__ void sum_one_hot_kernel(std::int64_t count, std::int64_t groups, cons
   grad_one_hot[i] = static_cast<float>(sum);
 }
 
-// ---- launchers -------------------------------------------------------------------------------------------------------
+// ---- launchers
+// -------------------------------------------------------------------------------------------------------
 
 template <class T, class Params>
 CoreInputs<T> inputs_of(const Params& p) {
@@ -194,8 +197,7 @@ void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const f
 template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p) {
   if (p.shape.batch == 0) return;
-  core_scan_forward(stream, inputs_of<T>(p),
-                    [&](int) { return QuadWalk<T>{p.shape, p.selected, p.y, p.z, nullptr}; });
+  core_scan_forward(stream, inputs_of<T>(p), [&](int) { return QuadWalk<T>{p.shape, p.selected, p.y, p.z, nullptr}; });
 }
 
 template <class T>
@@ -206,7 +208,9 @@ void quad_scan_backward(const Stream& stream, const QuadScanBackward<T>& p) {
   const Scratch<float> grad_s(stream, positions * s.scan.channels);
   const Scratch<float> grad_q(stream, positions * s.scan.directions * s.scan.projection());
   core_scan_backward(stream, inputs_of<T>(p), p.grad_z, s.out_height * s.out_width, grad_q.data(), p.grad_weights,
-                     [&](int) { return QuadWalk<T>{s, p.selected, nullptr, nullptr, grad_s.data()}; });
+                     [&](int) {
+                       return QuadWalk<T>{s, p.selected, nullptr, nullptr, grad_s.data()};
+                     });
   merge_gradients(stream, p, grad_s.data(), grad_q.data());
 }
 

@@ -35,9 +35,11 @@ inline constexpr int kSlabStates = kSlabColumns / 2;  ///< a B and a C each
 static_assert(2 * kTile == kWarp, "sum_over_lanes takes two columns of a tile");
 static_assert(kTile % 4 == 0, "columns are read four numbers at a time");
 
-// ---- geometry --------------------------------------------------------------------------------------------------------
+// ---- geometry
+// --------------------------------------------------------------------------------------------------------
 
-/// How sequences of `channels` channels are spread over blocks: grid (batch · chunks, channel_blocks, …), block (threads).
+/// How sequences of `channels` channels are spread over blocks: grid (batch · chunks, channel_blocks, …), block
+/// (threads).
 struct ScanGeometry {
   std::int64_t tiles, chunks, channel_blocks;
   int threads;
@@ -69,9 +71,15 @@ struct ScanBlock {
         active(channel < channels) {}
 };
 
-__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
-__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
-__device__ __forceinline__ int warps_in_block() { return static_cast<int>(blockDim.x) / kWarp; }
+__device__ __forceinline__ int lane_index() {
+  return static_cast<int>(threadIdx.x) % kWarp;
+}
+__device__ __forceinline__ int warp_index() {
+  return static_cast<int>(threadIdx.x) / kWarp;
+}
+__device__ __forceinline__ int warps_in_block() {
+  return static_cast<int>(blockDim.x) / kWarp;
+}
 
 /// Where in a tile a direction's step lies.
 template <bool kReversed>
@@ -84,9 +92,12 @@ __device__ __forceinline__ float softplus(float x) {
 }
 
 /// softplus'(x) from Δ = softplus(x): e^Δ = 1 + eˣ, so 1/(1 + e⁻ˣ) = 1 − e^−Δ. 0 where Δ = 0, beyond the sequence.
-__device__ __forceinline__ float softplus_gradient(float delta) { return -expm1f(-delta); }
+__device__ __forceinline__ float softplus_gradient(float delta) {
+  return -expm1f(-delta);
+}
 
-// ---- what the channels of a block share ------------------------------------------------------------------------------
+// ---- what the channels of a block share
+// ------------------------------------------------------------------------------
 
 /// Columns of a tile's numbers that all channels need. A column's four spare numbers keep it aligned and spread the
 /// columns over the banks.
@@ -156,7 +167,8 @@ __device__ __forceinline__ void store_sums(const ChannelSums& sums, int first, i
   }
 }
 
-// ---- one state of a tile ---------------------------------------------------------------------------------------------
+// ---- one state of a tile
+// ---------------------------------------------------------------------------------------------
 
 /// P, S and E of the maths above.
 struct TileBoundary {
@@ -222,9 +234,10 @@ __device__ __forceinline__ float tile_backward(const float (&u)[kTile], const fl
   return grad_A;
 }
 
-// ---- all states of a tile --------------------------------------------------------------------------------------------
-// A thread finds the numbers of its channel and state n at [n · channels]. load_B(t, n) and load_C(t, n) read a token's;
-// 0 beyond the end of the sequence.
+// ---- all states of a tile
+// -------------------------------------------------------------------------------------------- A thread finds the
+// numbers of its channel and state n at [n · channels]. load_B(t, n) and load_C(t, n) read a token's; 0 beyond the end
+// of the sequence.
 
 /// Where a tile keeps what crosses its ends, for all channels and states: (batch, directions, tiles, states, channels).
 struct Boundaries {
@@ -290,8 +303,8 @@ __device__ __forceinline__ void accumulate(float* sum, float value, bool first_t
   *sum = first_tile ? value : *sum + value;
 }
 
-/// Pass 3, backward: adds to grad_u and grad_delta; store_B(t, n, sum) and store_C take the sums over the block's channels
-/// for t < valid. `A`, `from` and `grad_A` begin at the thread's channel. Ends with a barrier.
+/// Pass 3, backward: adds to grad_u and grad_delta; store_B(t, n, sum) and store_C take the sums over the block's
+/// channels for t < valid. `A`, `from` and `grad_A` begin at the thread's channel. Ends with a barrier.
 template <bool kReversed, class LoadB, class LoadC, class StoreB, class StoreC>
 __device__ __forceinline__ void states_backward(Slab& slab, ChannelSums& sums, std::int64_t states,
                                                 std::int64_t channels, bool active, const float* A,
@@ -308,9 +321,9 @@ __device__ __forceinline__ void states_backward(Slab& slab, ChannelSums& sums, s
       read_column(slab, n, B);
       read_column(slab, kSlabStates + n, C);
       // A channel beyond the last joins its warp's sums with zeros.
-      const float grad = tile_backward<kReversed>(u, delta, grad_y, active ? A[at] : 0.0f, B, C,
-                                                  active ? from.state[at] : 0.0f, active ? from.carry[at] : 0.0f,
-                                                  grad_u, grad_delta, products);
+      const float grad =
+          tile_backward<kReversed>(u, delta, grad_y, active ? A[at] : 0.0f, B, C, active ? from.state[at] : 0.0f,
+                                   active ? from.carry[at] : 0.0f, grad_u, grad_delta, products);
       if (active) accumulate(grad_A + at, grad, first_tile);
       sum_columns(sums, n, kSlabStates + n, products);
     }
@@ -321,12 +334,13 @@ __device__ __forceinline__ void states_backward(Slab& slab, ChannelSums& sums, s
   }
 }
 
-// ---- pass 2 ----------------------------------------------------------------------------------------------------------
+// ---- pass 2
+// ----------------------------------------------------------------------------------------------------------
 
 inline constexpr int kTilesAhead = 8;  ///< tiles whose numbers are on their way while the walk goes on
 
-/// out ← what comes into each tile, in walking order: in_0 = 0, in_{i+1} = decay_i in_i + out_i. Tile `step` of the walk
-/// lies at [step · stride], which may be negative.
+/// out ← what comes into each tile, in walking order: in_0 = 0, in_{i+1} = decay_i in_i + out_i. Tile `step` of the
+/// walk lies at [step · stride], which may be negative.
 __device__ __forceinline__ void combine_walk(std::int64_t tiles, std::int64_t stride, const float* decay, float* out) {
   float in = 0;
   for (std::int64_t first = 0; first < tiles; first += kTilesAhead) {
@@ -346,8 +360,8 @@ __device__ __forceinline__ void combine_walk(std::int64_t tiles, std::int64_t st
 }
 
 // state ← h_before and, unless null, carry ← c_after. Directions from `first_reversed` on run over the tiles backwards.
-// Grid (sequences · width / kBlock rounded up), a thread one channel and state of a sequence; width = states · channels,
-// sequences = batch · directions.
+// Grid (sequences · width / kBlock rounded up), a thread one channel and state of a sequence; width = states ·
+// channels, sequences = batch · directions.
 //   boundaries (batch, directions, tiles, states, channels)
 static __global__ void combine_tiles_kernel(std::int64_t sequences, std::int64_t directions,
                                             std::int64_t first_reversed, std::int64_t tiles, std::int64_t width,
@@ -383,13 +397,13 @@ class BoundaryScratch {
 inline void combine_tiles(const Stream& stream, std::int64_t sequences, std::int64_t directions,
                           std::int64_t first_reversed, std::int64_t tiles, std::int64_t width,
                           const Boundaries& boundaries) {
-  combine_tiles_kernel<<<blocks_for(sequences * width), kBlock, 0, native(stream)>>>(sequences, directions,
-                                                                                     first_reversed, tiles, width,
-                                                                                     boundaries);
+  combine_tiles_kernel<<<blocks_for(sequences * width), kBlock, 0, native(stream)>>>(
+      sequences, directions, first_reversed, tiles, width, boundaries);
   check_launch("combine_tiles");
 }
 
-// ---- sums over blocks ------------------------------------------------------------------------------------------------
+// ---- sums over blocks
+// ------------------------------------------------------------------------------------------------
 
 // out[i] = Σ_block x[block][i], in order. Grid (width / kBlock rounded up), a thread a column.
 //   x (blocks, width); out (width)

@@ -1,10 +1,9 @@
 // The general selective scan: K directions that all run forwards, each with its own u, Δ, B and C, over the passes of
-// kernels/cuda/scan_core.cuh. Sums over all channels (∂B, ∂C) and over all tokens (∂A, ∂D, ∂delta_bias) go by way of a sum
-// a block and a second pass that adds those in order.
-#include "kernels/selective_scan.h"
-
+// kernels/cuda/scan_core.cuh. Sums over all channels (∂B, ∂C) and over all tokens (∂A, ∂D, ∂delta_bias) go by way of a
+// sum a block and a second pass that adds those in order.
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/scan_core.cuh"
+#include "kernels/selective_scan.h"
 
 namespace qm::cuda {
 namespace {
@@ -51,13 +50,13 @@ __global__ void add_parameter_gradients_kernel(SelectiveScanShape s, const float
 template <class T>
 struct SelectiveScan {
   SelectiveScanShape shape;
-  std::int64_t tiles, chunks;  ///< an image and direction
-  const T *u, *delta;          ///< (batch, length, K, D)
-  const T *B, *C;              ///< (batch, length, K, N)
-  const T* grad_y;             ///< (batch, length, K, D); null in a forward pass
-  const float* A;              ///< (K, N, D)
+  std::int64_t tiles, chunks;   ///< an image and direction
+  const T *u, *delta;           ///< (batch, length, K, D)
+  const T *B, *C;               ///< (batch, length, K, N)
+  const T* grad_y;              ///< (batch, length, K, D); null in a forward pass
+  const float* A;               ///< (K, N, D)
   const float *D, *delta_bias;  ///< (K, D)
-  Boundaries boundaries;       ///< (batch, K, tiles, N, D)
+  Boundaries boundaries;        ///< (batch, K, tiles, N, D)
 };
 
 /// A block's view of the scan, and its thread's channel of it. Direction: blockIdx.z.
@@ -114,7 +113,9 @@ struct SelectiveBlock : ScanBlock {
       return t < inside ? to_real(x[row(tile, t) * p.shape.states + n]) : 0.0f;
     };
   }
-  __device__ __forceinline__ const float* A() const { return p.A + k * p.shape.states * p.shape.channels + channel; }
+  __device__ __forceinline__ const float* A() const {
+    return p.A + k * p.shape.states * p.shape.channels + channel;
+  }
   __device__ __forceinline__ Boundaries boundaries(int tile) const {
     const std::int64_t sequence = image * p.shape.directions + k;
     const std::int64_t at =
@@ -155,9 +156,8 @@ __global__ void __launch_bounds__(kScanThreads) selective_forward_kernel(Selecti
     block.load_delta(tile, delta);
 #pragma unroll
     for (int t = 0; t < kTile; ++t) y[t] = skip * u[t];
-    states_forward<false>(slab, p.shape.states, p.shape.channels, block.active, block.A(),
-                          block.boundaries(tile).state, u, delta, block.states_of(p.B, tile),
-                          block.states_of(p.C, tile), y);
+    states_forward<false>(slab, p.shape.states, p.shape.channels, block.active, block.A(), block.boundaries(tile).state,
+                          u, delta, block.states_of(p.B, tile), block.states_of(p.C, tile), y);
     block.store(y, tile, out);
   }
 }
@@ -217,7 +217,8 @@ __global__ void __launch_bounds__(kScanThreads)
   }
 }
 
-// ---- launchers -------------------------------------------------------------------------------------------------------
+// ---- launchers
+// -------------------------------------------------------------------------------------------------------
 
 /// A with channels contiguous, for the launches of one call.
 class PackedAScratch {

@@ -19,7 +19,8 @@
 namespace qm {
 namespace {
 
-// ---- running an op somewhere -----------------------------------------------------------------------------------------
+// ---- running an op somewhere
+// -----------------------------------------------------------------------------------------
 
 const Device kGpu{DeviceType::kCuda, 0};
 
@@ -37,10 +38,12 @@ Tensor on_device(const Tensor& tensor, Device device) {
   return copy;
 }
 
-std::vector<double> doubles_of(const Tensor& tensor) { return values_of(on_device(tensor, {}).to(DType::kFloat64)); }
+std::vector<double> doubles_of(const Tensor& tensor) {
+  return values_of(on_device(tensor, {}).to(DType::kFloat64));
+}
 
-/// The op's output and the gradients of its inputs under a random cotangent. Every gradient starts from numbers that are
-/// not zero: backward has to add to them.
+/// The op's output and the gradients of its inputs under a random cotangent. Every gradient starts from numbers that
+/// are not zero: backward has to add to them.
 std::vector<Result> run(const std::vector<NamedTensor>& inputs, const Op& op, DType dtype, Device device) {
   const auto prepare = [&](const Tensor& values) { return on_device(values.to(dtype), device); };
   std::vector<Tensor> leaves;
@@ -62,7 +65,8 @@ std::vector<Result> run(const std::vector<NamedTensor>& inputs, const Op& op, DT
   return results;
 }
 
-// ---- judging ---------------------------------------------------------------------------------------------------------
+// ---- judging
+// ---------------------------------------------------------------------------------------------------------
 
 /// Rounding errors of a float sum of some hundred terms, against its norm.
 constexpr double kRoundingFloor = 2e-6;
@@ -75,7 +79,9 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(sum);
 }
 
-double norm(const std::vector<double>& a) { return distance(a, std::vector<double>(a.size())); }
+double norm(const std::vector<double>& a) {
+  return distance(a, std::vector<double>(a.size()));
+}
 
 /// Compares CUDA with the CPU and with itself. `inputs` hold doubles that floats represent exactly.
 void expect_parity(const std::vector<NamedTensor>& inputs, const Op& op) {
@@ -84,8 +90,8 @@ void expect_parity(const std::vector<NamedTensor>& inputs, const Op& op) {
   const auto cuda = run(inputs, op, DType::kFloat32, kGpu);
   const auto again = run(inputs, op, DType::kFloat32, kGpu);
   for (std::size_t i = 0; i < exact.size(); ++i) {
-    const double allowed = std::max(kOrderFactor * distance(cpu[i].values, exact[i].values),
-                                    kRoundingFloor * norm(exact[i].values));
+    const double allowed =
+        std::max(kOrderFactor * distance(cpu[i].values, exact[i].values), kRoundingFloor * norm(exact[i].values));
     const double error = distance(cuda[i].values, exact[i].values);
     EXPECT_FALSE(error > allowed || std::isnan(error))
         << exact[i].name << ": ‖error‖ " << error << ", allowed " << allowed << ", of " << norm(exact[i].values);
@@ -101,7 +107,8 @@ Tensor random_floats(const Shape& shape, std::uint64_t seed, double low = -1, do
 #define QM_SKIP_WITHOUT_GPU() \
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here"
 
-// ---- selective scan --------------------------------------------------------------------------------------------------
+// ---- selective scan
+// --------------------------------------------------------------------------------------------------
 
 struct SelectiveCase {
   std::int64_t batch, length, directions, channels, states;
@@ -152,14 +159,13 @@ TEST(gpu, selective_scan_many_images) {
   expect_selective_parity({700, 20, 1, 3, 1});
 }
 
-// ---- the cores' scans ------------------------------------------------------------------------------------------------
+// ---- the cores' scans
+// ------------------------------------------------------------------------------------------------
 
 struct CoreSize {
   std::int64_t batch, channels, states, rank;
 
-  std::string describe() const {
-    return concat("B ", batch, ", D ", channels, ", N ", states, ", R ", rank);
-  }
+  std::string describe() const { return concat("B ", batch, ", D ", channels, ", N ", states, ", R ", rank); }
 };
 
 /// x, projection and the four weights of a map for K directions.
@@ -173,7 +179,9 @@ std::vector<NamedTensor> core_inputs(const CoreSize& s, std::int64_t height, std
           {"Ds", random_floats({K * s.channels}, 6)}};
 }
 
-CoreScanWeights core_weights(const std::vector<Tensor>& in) { return {in[2], in[3], in[4], in[5]}; }
+CoreScanWeights core_weights(const std::vector<Tensor>& in) {
+  return {in[2], in[3], in[4], in[5]};
+}
 
 void expect_cross_parity(const CoreSize& s, std::int64_t height, std::int64_t width) {
   SCOPED_TRACE(concat("cross ", height, "x", width, ", ", s.describe()));
@@ -186,8 +194,21 @@ TEST(gpu, cross_scan_maps_around_every_edge) {
   struct Map {
     std::int64_t height, width;
   };
-  for (const Map map : {Map{1, 1}, {1, 2}, {3, 5}, {4, 4}, {17, 1}, {1, 31}, {3, 11}, {1, 127}, {8, 16}, {3, 43},
-                        {5, 51}, {16, 16}, {1, 257}, {7, 7}, {44, 25}}) {
+  for (const Map map : {Map{1, 1},
+                        {1, 2},
+                        {3, 5},
+                        {4, 4},
+                        {17, 1},
+                        {1, 31},
+                        {3, 11},
+                        {1, 127},
+                        {8, 16},
+                        {3, 43},
+                        {5, 51},
+                        {16, 16},
+                        {1, 257},
+                        {7, 7},
+                        {44, 25}}) {
     expect_cross_parity({2, 5, 1, 3}, map.height, map.width);
   }
 }
