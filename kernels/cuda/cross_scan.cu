@@ -1,7 +1,8 @@
 // Two orders of a map, row-major and column-major, each scanned forwards and backwards (kernels/cuda/core_scan.cuh).
 // The second order's launch adds to what the first one's has written, so z and grad_x are summed in a fixed order.
-#include "kernels/base/dispatch.h"
 #include "kernels/cross_scan.h"
+
+#include "kernels/base/dispatch.h"
 #include "kernels/cuda/core_scan.cuh"
 
 namespace qm::cuda {
@@ -16,25 +17,24 @@ struct CrossWalk {
   int order;  ///< 0 row-major, 1 column-major
   T* out;
 
-  __device__ __forceinline__ Place<1> place(std::int64_t, std::int64_t position) const {
-    const std::int64_t token = cross_token(height, width, order, position);
+  __device__ __forceinline__ Place<1> place(std::int64_t, int position) const {
+    const int token = static_cast<int>(cross_token(height, width, order, position));
     return {{token}, {token}};
   }
 
-  __device__ __forceinline__ void store(std::int64_t image, const Place<1>& place, std::int64_t d, float value) const {
+  __device__ __forceinline__ void store(std::int64_t image, const Place<1>& place, int d, float value) const {
     T* at = out + (image * height * width + place.token[0]) * channels + d;
     *at = from_real<T>(order == 0 ? value : to_real(*at) + value);
   }
 
-  __device__ __forceinline__ void store_output(std::int64_t image, std::int64_t, const Place<1>& place, std::int64_t d,
-                                               float y) const {
+  __device__ __forceinline__ void store_output(std::int64_t image, int, const Place<1>& place, int d, float y) const {
     store(image, place, d, y);
   }
-  __device__ __forceinline__ void store_grad_u(std::int64_t image, std::int64_t, const Place<1>& place, std::int64_t d,
+  __device__ __forceinline__ void store_grad_u(std::int64_t image, int, const Place<1>& place, int d,
                                                float grad_u) const {
     store(image, place, d, grad_u);
   }
-  __device__ __forceinline__ std::int64_t gradient_row(std::int64_t image, std::int64_t, const Place<1>& place) const {
+  __device__ __forceinline__ std::int64_t gradient_row(std::int64_t image, int, const Place<1>& place) const {
     return image * height * width + place.token[0];
   }
 };

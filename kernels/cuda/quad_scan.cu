@@ -1,15 +1,15 @@
 // One order, the learned sequence, scanned in both directions (kernels/cuda/core_scan.cuh). Every token reads exactly
 // one position, so the forward pass hands y to the tokens of a position as soon as it has it. Backward keeps the
-// gradients of the sequence, and a second kernel gathers them by token and compares what a token would have had at its
-// other position:
+// gradients of the sequence, and a second kernel gathers them by token and compares the token's two positions:
 //
 //   grad_x[t] = gs[position(t)],  grad_projection[t] = gq[position(t)]
-//   grad_one_hot[r] = Σ_{t∈r} ⟨x_t, gs[f(t)] − gs[c(t)]⟩ + ⟨projection_t, gq[f(t)] − gq[c(t)]⟩ + ⟨gz_t, y[f(t)] −
-//   y[c(t)]⟩
+//   grad_one_hot[r] = Σ_{t∈r} ⟨x_t, gs[f(t)] − gs[c(t)]⟩ + ⟨projection_t, gq[f(t)] − gq[c(t)]⟩
+//                          + ⟨gz_t, y[f(t)] − y[c(t)]⟩
+#include "kernels/quad_scan.h"
+
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/core_scan.cuh"
 #include "kernels/cuda/reduce.cuh"
-#include "kernels/quad_scan.h"
 
 namespace qm::cuda {
 namespace {
@@ -31,20 +31,24 @@ struct QuadWalk {
   T* z;                          ///< (batch, out_height, out_width, D)
   float* grad_s;                 ///< (batch, L, D)
 
-  __device__ __forceinline__ Place<2> place(std::int64_t image, std::int64_t position) const {
-    Place<2> place{{-1, -1}, {-1, -1}};
-    const int found = shape.order.tokens_at(position, selected[image], place.token);
-    for (int i = 0; i < found; ++i) place.output[i] = output_of(shape, place.token[i]);
+  __device__ __forceinline__ Place<2> place(std::int64_t image, int position) const {
+    std::int64_t tokens[2] = {-1, -1};
+    shape.order.tokens_at(position, selected[image], tokens);
+    Place<2> place;
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) {
+      place.token[i] = static_cast<int>(tokens[i]);
+      place.output[i] = static_cast<int>(tokens[i] < 0 ? -1 : output_of(shape, tokens[i]));
+    }
     return place;
   }
 
-  __device__ __forceinline__ std::int64_t gradient_row(std::int64_t image, std::int64_t position,
-                                                       const Place<2>&) const {
+  __device__ __forceinline__ std::int64_t gradient_row(std::int64_t image, int position, const Place<2>&) const {
     return image * shape.order.length() + position;
   }
 
-  __device__ __forceinline__ void store_output(std::int64_t image, std::int64_t position, const Place<2>& place,
-                                               std::int64_t d, float value) const {
+  __device__ __forceinline__ void store_output(std::int64_t image, int position, const Place<2>& place, int d,
+                                               float value) const {
     const T stored = from_real<T>(value);
     y[gradient_row(image, position, place) * shape.scan.channels + d] = stored;
 #pragma unroll
@@ -53,17 +57,17 @@ struct QuadWalk {
       if (place.output[i] >= 0) z[row * shape.scan.channels + d] = stored;
     }
   }
-  __device__ __forceinline__ void store_grad_u(std::int64_t image, std::int64_t position, const Place<2>& place,
-                                               std::int64_t d, float value) const {
+  __device__ __forceinline__ void store_grad_u(std::int64_t image, int position, const Place<2>& place, int d,
+                                               float value) const {
     grad_s[gradient_row(image, position, place) * shape.scan.channels + d] = value;
   }
 };
 
-// ---- gradients by token
-// ----------------------------------------------------------------------------------------------
+// ---- gradients by token ---------------------------------------------------------------------------------------------
 
 constexpr int kMergeTokens = 64;  ///< a block
 constexpr int kMergeWarps = 8;    ///< a block; each takes one token at a time
+constexpr int kMergeBlocks = 4;   ///< a multiprocessor
 
 /// Where a token of the rolled map lies in memory, in the sequence and in the output.
 struct TokenPlace {
@@ -133,7 +137,7 @@ __device__ __forceinline__ float merge_token(const MergeGradients<T>& m, std::in
 //   x, projection, selected, y, grad_z, grad_x, grad_projection: as in kernels/quad_scan.h; the rest as in
 //   MergeGradients
 template <class T>
-__global__ void __launch_bounds__(kMergeWarps* kWarp) merge_gradients_kernel(MergeGradients<T> m) {
+__global__ void __launch_bounds__(kMergeWarps* kWarp, kMergeBlocks) merge_gradients_kernel(MergeGradients<T> m) {
   __shared__ TokenPlace places[kMergeTokens];
   __shared__ double warp_sums[kMergeWarps][4];
   const std::int64_t image = blockIdx.x / m.groups, group = blockIdx.x % m.groups;
@@ -172,8 +176,7 @@ __global__ void sum_one_hot_kernel(std::int64_t count, std::int64_t groups, cons
   grad_one_hot[i] = static_cast<float>(sum);
 }
 
-// ---- launchers
-// -------------------------------------------------------------------------------------------------------
+// ---- launchers ------------------------------------------------------------------------------------------------------
 
 template <class T, class Params>
 CoreInputs<T> inputs_of(const Params& p) {

@@ -28,6 +28,7 @@ inline constexpr int kTile = 16;
 inline constexpr int kTilesPerBlock = 8;
 inline constexpr int kBlockTokens = kTile * kTilesPerBlock;  ///< the chunk of a sequence that a block works through
 inline constexpr int kScanThreads = 128;                     ///< at most, a block: one a channel
+inline constexpr int kBackwardBlocks = 3;                    ///< a multiprocessor: what registers allow without spills
 inline constexpr int kScanWarps = kScanThreads / kWarp;
 inline constexpr int kSlabColumns = 32;
 inline constexpr int kSlabStates = kSlabColumns / 2;  ///< a B and a C each
@@ -35,40 +36,77 @@ inline constexpr int kSlabStates = kSlabColumns / 2;  ///< a B and a C each
 static_assert(2 * kTile == kWarp, "sum_over_lanes takes two columns of a tile");
 static_assert(kTile % 4 == 0, "columns are read four numbers at a time");
 
-// ---- geometry
-// --------------------------------------------------------------------------------------------------------
+// ---- geometry -------------------------------------------------------------------------------------------------------
 
-/// How sequences of `channels` channels are spread over blocks: grid (batch · chunks, channel_blocks, …), block
-/// (threads).
-struct ScanGeometry {
-  std::int64_t tiles, chunks, channel_blocks;
-  int threads;
+/// What a scan takes and how it is spread: grid (batch · chunks, channel blocks, …), block (threads). Kept as int,
+/// which takes half the registers; offsets are made of them in 64 bits.
+struct ScanSizes {
+  std::int64_t batch;
+  int length, directions, channels, states;
+  int tiles, chunks;  ///< a sequence
+  int channel_blocks, threads;
 
-  ScanGeometry(std::int64_t length, std::int64_t channels)
-      : tiles(ceil_div(length, kTile)),
-        chunks(ceil_div(length, kBlockTokens)),
-        channel_blocks(ceil_div(channels, kScanThreads)),
+  ScanSizes(std::int64_t images, std::int64_t tokens, std::int64_t K, std::int64_t D, std::int64_t N)
+      : batch(images),
+        length(checked("length", tokens)),
+        directions(checked("directions", K)),
+        channels(checked("channels", D)),
+        states(checked("states", N)),
+        tiles(static_cast<int>(ceil_div(length, kTile))),
+        chunks(static_cast<int>(ceil_div(length, kBlockTokens))),
+        channel_blocks(static_cast<int>(ceil_div(channels, kScanThreads))),
         threads(static_cast<int>(ceil_div(ceil_div(channels, channel_blocks), kWarp) * kWarp)) {}
 
-  dim3 grid(std::int64_t batch, std::int64_t directions) const {
-    QM_CHECK(batch * chunks <= 0x7fffffff && channel_blocks <= 0xffff && directions <= 0xffff, ShapeError,
-             "scan: batch ", batch, " of ", chunks, " chunks, ", channel_blocks, " blocks of channels, ", directions,
+  dim3 grid(int z = 1) const {
+    QM_CHECK(channel_blocks <= 0xffff && z <= 0xffff, ShapeError, "scan: ", channels, " channels and ", directions,
              " directions are beyond a grid");
-    return dim3(static_cast<unsigned>(batch * chunks), static_cast<unsigned>(channel_blocks),
-                static_cast<unsigned>(directions));
+    return dim3(blocks_for(batch * chunks, 1), static_cast<unsigned>(channel_blocks), static_cast<unsigned>(z));
   }
+
+  /// Sequences of the whole batch, and the numbers of Boundaries each.
+  QM_HOST_DEVICE std::int64_t sequences() const { return batch * directions; }
+  QM_HOST_DEVICE std::int64_t boundaries() const { return static_cast<std::int64_t>(tiles) * states * channels; }
+
+ private:
+  static int checked(const char* what, std::int64_t size) {
+    QM_CHECK(size <= 0x7fffffff - kBlockTokens, ShapeError, "scan: ", what, " ", size, " is beyond the CUDA kernels");
+    return static_cast<int>(size);
+  }
+};
+
+/// Where a tile keeps what crosses its ends, for all channels and states: (batch, directions, tiles, states, channels).
+struct Boundaries {
+  float* decay;  ///< P
+  float* state;  ///< S, then h_before
+  float* carry;  ///< E, then c_after; null in a forward pass
 };
 
 /// What a block of that grid works on, and the channel of a thread (which may lie beyond the last: not active).
 struct ScanBlock {
-  std::int64_t image, chunk, channel;
+  const ScanSizes& sizes;
+  std::int64_t image;
+  int chunk, channel;
   bool active;
 
-  __device__ __forceinline__ ScanBlock(std::int64_t chunks, std::int64_t channels)
-      : image(blockIdx.x / chunks),
-        chunk(blockIdx.x % chunks),
-        channel(static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x),
-        active(channel < channels) {}
+  __device__ __forceinline__ explicit ScanBlock(const ScanSizes& s)
+      : sizes(s),
+        image(blockIdx.x / static_cast<unsigned>(s.chunks)),
+        chunk(static_cast<int>(blockIdx.x % static_cast<unsigned>(s.chunks))),
+        channel(static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x)),
+        active(channel < s.channels) {}
+
+  __device__ __forceinline__ int tiles() const { return min(kTilesPerBlock, sizes.tiles - chunk * kTilesPerBlock); }
+  __device__ __forceinline__ int position(int tile, int t) const { return chunk * kBlockTokens + tile * kTile + t; }
+  /// Tokens of a tile that lie within the sequence.
+  __device__ __forceinline__ int valid(int tile) const { return min(kTile, sizes.length - position(tile, 0)); }
+
+  /// Those of a tile, beginning at the thread's channel.
+  __device__ __forceinline__ Boundaries boundaries(const Boundaries& all, int k, int tile) const {
+    const std::int64_t sequence = image * sizes.directions + k;
+    const std::int64_t row = (sequence * sizes.tiles + chunk * kTilesPerBlock + tile) * sizes.states;
+    const std::int64_t at = row * sizes.channels + channel;
+    return {all.decay + at, all.state + at, all.carry ? all.carry + at : nullptr};
+  }
 };
 
 __device__ __forceinline__ int lane_index() {
@@ -96,8 +134,7 @@ __device__ __forceinline__ float softplus_gradient(float delta) {
   return -expm1f(-delta);
 }
 
-// ---- what the channels of a block share
-// ------------------------------------------------------------------------------
+// ---- what the channels of a block share ----------------------------------------------------------------------------
 
 /// Columns of a tile's numbers that all channels need. A column's four spare numbers keep it aligned and spread the
 /// columns over the banks.
@@ -167,8 +204,7 @@ __device__ __forceinline__ void store_sums(const ChannelSums& sums, int first, i
   }
 }
 
-// ---- one state of a tile
-// ---------------------------------------------------------------------------------------------
+// ---- one state of a tile -------------------------------------------------------------------------------------------
 
 /// P, S and E of the maths above.
 struct TileBoundary {
@@ -234,22 +270,13 @@ __device__ __forceinline__ float tile_backward(const float (&u)[kTile], const fl
   return grad_A;
 }
 
-// ---- all states of a tile
-// -------------------------------------------------------------------------------------------- A thread finds the
-// numbers of its channel and state n at [n · channels]. load_B(t, n) and load_C(t, n) read a token's; 0 beyond the end
-// of the sequence.
-
-/// Where a tile keeps what crosses its ends, for all channels and states: (batch, directions, tiles, states, channels).
-struct Boundaries {
-  float* decay;  ///< P
-  float* state;  ///< S, then h_before
-  float* carry;  ///< E, then c_after; null in a forward pass
-};
+// ---- all states of a tile -------------------------------------------------------------------------------------------
+// A thread finds the numbers of its channel and state n at [n · channels] of the pointers it is given. load_B(t, n) and
+// load_C(t, n) read a token's; 0 beyond the end of the sequence.
 
 template <class LoadB, class LoadC>
-__device__ __forceinline__ int stage_states(Slab& slab, std::int64_t first, std::int64_t states, LoadB load_B,
-                                            LoadC load_C) {
-  const int count = static_cast<int>(states - first < kSlabStates ? states - first : kSlabStates);
+__device__ __forceinline__ int stage_states(Slab& slab, int first, int states, LoadB load_B, LoadC load_C) {
+  const int count = min(kSlabStates, states - first);
   __syncthreads();
   stage(slab, 0, count, [&](int t, int c) { return load_B(t, first + c); });
   stage(slab, kSlabStates, count, [&](int t, int c) { return load_C(t, first + c); });
@@ -257,17 +284,17 @@ __device__ __forceinline__ int stage_states(Slab& slab, std::int64_t first, std:
   return count;
 }
 
-/// Pass 1. `A` and `to` begin at the thread's channel.
+/// Pass 1.
 template <bool kReversed, bool kWithCarry, class LoadB, class LoadC>
-__device__ __forceinline__ void states_boundary(Slab& slab, std::int64_t states, std::int64_t channels, bool active,
-                                                const float* A, const float (&u)[kTile], const float (&delta)[kTile],
+__device__ __forceinline__ void states_boundary(const ScanBlock& block, Slab& slab, const float* A,
+                                                const float (&u)[kTile], const float (&delta)[kTile],
                                                 const float (&grad_y)[kTile], LoadB load_B, LoadC load_C,
                                                 const Boundaries& to) {
-  for (std::int64_t first = 0; first < states; first += kSlabStates) {
-    const int count = stage_states(slab, first, states, load_B, load_C);
+  for (int first = 0; first < block.sizes.states; first += kSlabStates) {
+    const int count = stage_states(slab, first, block.sizes.states, load_B, load_C);
     for (int n = 0; n < count; ++n) {
-      if (!active) continue;
-      const std::int64_t at = (first + n) * channels;
+      if (!block.active) continue;
+      const std::int64_t at = static_cast<std::int64_t>(first + n) * block.sizes.channels;
       float B[kTile], C[kTile];
       read_column(slab, n, B);
       read_column(slab, kSlabStates + n, C);
@@ -279,17 +306,17 @@ __device__ __forceinline__ void states_boundary(Slab& slab, std::int64_t states,
   }
 }
 
-/// Pass 3, forward: y += Σ_n C h. `A` and `h_before` begin at the thread's channel.
+/// Pass 3, forward: y += Σ_n C h.
 template <bool kReversed, class LoadB, class LoadC>
-__device__ __forceinline__ void states_forward(Slab& slab, std::int64_t states, std::int64_t channels, bool active,
-                                               const float* A, const float* h_before, const float (&u)[kTile],
+__device__ __forceinline__ void states_forward(const ScanBlock& block, Slab& slab, const float* A,
+                                               const float* h_before, const float (&u)[kTile],
                                                const float (&delta)[kTile], LoadB load_B, LoadC load_C,
                                                float (&y)[kTile]) {
-  for (std::int64_t first = 0; first < states; first += kSlabStates) {
-    const int count = stage_states(slab, first, states, load_B, load_C);
+  for (int first = 0; first < block.sizes.states; first += kSlabStates) {
+    const int count = stage_states(slab, first, block.sizes.states, load_B, load_C);
     for (int n = 0; n < count; ++n) {
-      if (!active) continue;
-      const std::int64_t at = (first + n) * channels;
+      if (!block.active) continue;
+      const std::int64_t at = static_cast<std::int64_t>(first + n) * block.sizes.channels;
       float B[kTile], C[kTile];
       read_column(slab, n, B);
       read_column(slab, kSlabStates + n, C);
@@ -299,51 +326,49 @@ __device__ __forceinline__ void states_forward(Slab& slab, std::int64_t states, 
 }
 
 /// A block's own sums over its tiles: the first of them assigns.
-__device__ __forceinline__ void accumulate(float* sum, float value, bool first_tile) {
-  *sum = first_tile ? value : *sum + value;
+__device__ __forceinline__ void accumulate(float* sum, float value, int tile) {
+  *sum = tile == 0 ? value : *sum + value;
 }
 
 /// Pass 3, backward: adds to grad_u and grad_delta; store_B(t, n, sum) and store_C take the sums over the block's
-/// channels for t < valid. `A`, `from` and `grad_A` begin at the thread's channel. Ends with a barrier.
+/// channels for every t within the sequence. Ends with a barrier.
 template <bool kReversed, class LoadB, class LoadC, class StoreB, class StoreC>
-__device__ __forceinline__ void states_backward(Slab& slab, ChannelSums& sums, std::int64_t states,
-                                                std::int64_t channels, bool active, const float* A,
-                                                const Boundaries& from, const float (&u)[kTile],
-                                                const float (&delta)[kTile], const float (&grad_y)[kTile], int valid,
-                                                bool first_tile, LoadB load_B, LoadC load_C, StoreB store_B,
-                                                StoreC store_C, float (&grad_u)[kTile], float (&grad_delta)[kTile],
-                                                float* grad_A) {
-  for (std::int64_t first = 0; first < states; first += kSlabStates) {
-    const int count = stage_states(slab, first, states, load_B, load_C);
+__device__ __forceinline__ void states_backward(const ScanBlock& block, int tile, Slab& slab, ChannelSums& sums,
+                                                const float* A, const Boundaries& from, const float (&u)[kTile],
+                                                const float (&delta)[kTile], const float (&grad_y)[kTile], LoadB load_B,
+                                                LoadC load_C, StoreB store_B, StoreC store_C, float (&grad_u)[kTile],
+                                                float (&grad_delta)[kTile], float* grad_A) {
+  for (int first = 0; first < block.sizes.states; first += kSlabStates) {
+    const int count = stage_states(slab, first, block.sizes.states, load_B, load_C);
     for (int n = 0; n < count; ++n) {
-      const std::int64_t at = (first + n) * channels;
+      const std::int64_t at = static_cast<std::int64_t>(first + n) * block.sizes.channels;
       float B[kTile], C[kTile], products[2 * kTile];
       read_column(slab, n, B);
       read_column(slab, kSlabStates + n, C);
       // A channel beyond the last joins its warp's sums with zeros.
-      const float grad =
-          tile_backward<kReversed>(u, delta, grad_y, active ? A[at] : 0.0f, B, C, active ? from.state[at] : 0.0f,
-                                   active ? from.carry[at] : 0.0f, grad_u, grad_delta, products);
-      if (active) accumulate(grad_A + at, grad, first_tile);
+      const float grad = tile_backward<kReversed>(u, delta, grad_y, block.active ? A[at] : 0.0f, B, C,
+                                                  block.active ? from.state[at] : 0.0f,
+                                                  block.active ? from.carry[at] : 0.0f, grad_u, grad_delta, products);
+      if (block.active) accumulate(grad_A + at, grad, tile);
       sum_columns(sums, n, kSlabStates + n, products);
     }
     __syncthreads();
+    const int valid = block.valid(tile);
     store_sums(sums, 0, count, valid, [&](int t, int c, float sum) { store_B(t, first + c, sum); });
     store_sums(sums, kSlabStates, count, valid, [&](int t, int c, float sum) { store_C(t, first + c, sum); });
     __syncthreads();
   }
 }
 
-// ---- pass 2
-// ----------------------------------------------------------------------------------------------------------
+// ---- pass 2 ---------------------------------------------------------------------------------------------------------
 
 inline constexpr int kTilesAhead = 8;  ///< tiles whose numbers are on their way while the walk goes on
 
-/// out ← what comes into each tile, in walking order: in_0 = 0, in_{i+1} = decay_i in_i + out_i. Tile `step` of the
-/// walk lies at [step · stride], which may be negative.
-__device__ __forceinline__ void combine_walk(std::int64_t tiles, std::int64_t stride, const float* decay, float* out) {
+/// out ← what comes into each tile, in walking order: in_0 = 0, in_{i+1} = decay_i in_i + out_i. Tile i of the walk
+/// lies at [i · stride], which may be negative.
+__device__ __forceinline__ void combine_walk(int tiles, std::int64_t stride, const float* decay, float* out) {
   float in = 0;
-  for (std::int64_t first = 0; first < tiles; first += kTilesAhead) {
+  for (int first = 0; first < tiles; first += kTilesAhead) {
     float decays[kTilesAhead], outs[kTilesAhead];
 #pragma unroll
     for (int i = 0; i < kTilesAhead; ++i) {
@@ -361,11 +386,10 @@ __device__ __forceinline__ void combine_walk(std::int64_t tiles, std::int64_t st
 
 // state ← h_before and, unless null, carry ← c_after. Directions from `first_reversed` on run over the tiles backwards.
 // Grid (sequences · width / kBlock rounded up), a thread one channel and state of a sequence; width = states ·
-// channels, sequences = batch · directions.
+// channels.
 //   boundaries (batch, directions, tiles, states, channels)
-static __global__ void combine_tiles_kernel(std::int64_t sequences, std::int64_t directions,
-                                            std::int64_t first_reversed, std::int64_t tiles, std::int64_t width,
-                                            Boundaries boundaries) {
+static __global__ void combine_tiles_kernel(std::int64_t sequences, int directions, int first_reversed, int tiles,
+                                            std::int64_t width, Boundaries boundaries) {
   const std::int64_t thread = global_thread();
   if (thread >= sequences * width) return;
   const std::int64_t sequence = thread / width;
@@ -378,13 +402,20 @@ static __global__ void combine_tiles_kernel(std::int64_t sequences, std::int64_t
   if (boundaries.carry) combine_walk(tiles, -stride, boundaries.decay + last, boundaries.carry + last);
 }
 
-/// Boundaries for the launches of one call: `count` numbers each.
+inline void combine_tiles(const Stream& stream, const ScanSizes& s, int first_reversed, const Boundaries& boundaries) {
+  const std::int64_t width = static_cast<std::int64_t>(s.states) * s.channels;
+  combine_tiles_kernel<<<blocks_for(s.sequences() * width), kBlock, 0, native(stream)>>>(
+      s.sequences(), s.directions, first_reversed, s.tiles, width, boundaries);
+  check_launch("combine_tiles");
+}
+
+/// Boundaries for the launches of one call.
 class BoundaryScratch {
  public:
-  BoundaryScratch(const Stream& stream, std::int64_t count, bool with_carry)
-      : decay_(stream, count),
-        state_(stream, count),
-        carry_(stream, with_carry ? count : 0),
+  BoundaryScratch(const Stream& stream, const ScanSizes& s, bool with_carry)
+      : decay_(stream, s.sequences() * s.boundaries()),
+        state_(stream, s.sequences() * s.boundaries()),
+        carry_(stream, with_carry ? s.sequences() * s.boundaries() : 0),
         all_{decay_.data(), state_.data(), with_carry ? carry_.data() : nullptr} {}
 
   const Boundaries& all() const { return all_; }
@@ -394,16 +425,7 @@ class BoundaryScratch {
   Boundaries all_;
 };
 
-inline void combine_tiles(const Stream& stream, std::int64_t sequences, std::int64_t directions,
-                          std::int64_t first_reversed, std::int64_t tiles, std::int64_t width,
-                          const Boundaries& boundaries) {
-  combine_tiles_kernel<<<blocks_for(sequences * width), kBlock, 0, native(stream)>>>(
-      sequences, directions, first_reversed, tiles, width, boundaries);
-  check_launch("combine_tiles");
-}
-
-// ---- sums over blocks
-// ------------------------------------------------------------------------------------------------
+// ---- sums over blocks -----------------------------------------------------------------------------------------------
 
 // out[i] = Σ_block x[block][i], in order. Grid (width / kBlock rounded up), a thread a column.
 //   x (blocks, width); out (width)

@@ -1,9 +1,10 @@
 // The general selective scan: K directions that all run forwards, each with its own u, Δ, B and C, over the passes of
 // kernels/cuda/scan_core.cuh. Sums over all channels (∂B, ∂C) and over all tokens (∂A, ∂D, ∂delta_bias) go by way of a
 // sum a block and a second pass that adds those in order.
+#include "kernels/selective_scan.h"
+
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/scan_core.cuh"
-#include "kernels/selective_scan.h"
 
 namespace qm::cuda {
 namespace {
@@ -49,8 +50,8 @@ __global__ void add_parameter_gradients_kernel(SelectiveScanShape s, const float
 
 template <class T>
 struct SelectiveScan {
+  ScanSizes sizes;
   SelectiveScanShape shape;
-  std::int64_t tiles, chunks;   ///< an image and direction
   const T *u, *delta;           ///< (batch, length, K, D)
   const T *B, *C;               ///< (batch, length, K, N)
   const T* grad_y;              ///< (batch, length, K, D); null in a forward pass
@@ -63,22 +64,17 @@ struct SelectiveScan {
 template <class T>
 struct SelectiveBlock : ScanBlock {
   const SelectiveScan<T>& p;
-  std::int64_t k = blockIdx.z;
+  int k = static_cast<int>(blockIdx.z);
 
-  __device__ __forceinline__ explicit SelectiveBlock(const SelectiveScan<T>& scan)
-      : ScanBlock(scan.chunks, scan.shape.channels), p(scan) {}
+  __device__ __forceinline__ explicit SelectiveBlock(const SelectiveScan<T>& scan) : ScanBlock(scan.sizes), p(scan) {}
 
-  __device__ __forceinline__ int tiles() const {
-    const std::int64_t left = p.tiles - chunk * kTilesPerBlock;
-    return static_cast<int>(left < kTilesPerBlock ? left : kTilesPerBlock);
-  }
-  __device__ __forceinline__ int valid(int tile) const {
-    const std::int64_t left = p.shape.length - chunk * kBlockTokens - tile * kTile;
-    return static_cast<int>(left < kTile ? left : kTile);
-  }
   /// Row of a token in (batch, length, K, …).
   __device__ __forceinline__ std::int64_t row(int tile, int t) const {
-    return (image * p.shape.length + chunk * kBlockTokens + tile * kTile + t) * p.shape.directions + k;
+    return (image * sizes.length + position(tile, t)) * sizes.directions + k;
+  }
+  /// The thread's channel in (K, rows, D), from direction k's first row on.
+  __device__ __forceinline__ std::int64_t parameter_at(int rows) const {
+    return static_cast<std::int64_t>(k) * rows * sizes.channels + channel;
   }
 
   /// The thread's channel of a tile of u, delta or grad_y; 0 beyond the end.
@@ -86,42 +82,35 @@ struct SelectiveBlock : ScanBlock {
     const int inside = active ? valid(tile) : 0;
 #pragma unroll
     for (int t = 0; t < kTile; ++t) {
-      column[t] = t < inside ? to_real(x[row(tile, t) * p.shape.channels + channel]) : 0.0f;
+      column[t] = t < inside ? to_real(x[row(tile, t) * sizes.channels + channel]) : 0.0f;
     }
   }
   __device__ __forceinline__ void store(const float (&column)[kTile], int tile, T* x) const {
     const int inside = active ? valid(tile) : 0;
 #pragma unroll
     for (int t = 0; t < kTile; ++t) {
-      if (t < inside) x[row(tile, t) * p.shape.channels + channel] = from_real<T>(column[t]);
+      if (t < inside) x[row(tile, t) * sizes.channels + channel] = from_real<T>(column[t]);
     }
   }
   __device__ __forceinline__ void load_delta(int tile, float (&delta)[kTile]) const {
     load(p.delta, tile, delta);
     const int inside = active ? valid(tile) : 0;
-    const float bias = active ? p.delta_bias[k * p.shape.channels + channel] : 0.0f;
+    const float bias = active ? p.delta_bias[parameter_at(1)] : 0.0f;
 #pragma unroll
     for (int t = 0; t < kTile; ++t) delta[t] = t < inside ? softplus(delta[t] + bias) : 0.0f;
-  }
-  __device__ __forceinline__ float skip() const {
-    return active ? p.D[k * p.shape.channels + channel] : 0.0f;
   }
 
   /// Reads B or C of a token; 0 beyond the end.
   __device__ __forceinline__ auto states_of(const T* x, int tile) const {
-    return [this, x, tile, inside = valid(tile)](int t, std::int64_t n) {
-      return t < inside ? to_real(x[row(tile, t) * p.shape.states + n]) : 0.0f;
+    return [this, x, tile, inside = valid(tile)](int t, int n) {
+      return t < inside ? to_real(x[row(tile, t) * sizes.states + n]) : 0.0f;
     };
   }
   __device__ __forceinline__ const float* A() const {
-    return p.A + k * p.shape.states * p.shape.channels + channel;
+    return p.A + parameter_at(sizes.states);
   }
-  __device__ __forceinline__ Boundaries boundaries(int tile) const {
-    const std::int64_t sequence = image * p.shape.directions + k;
-    const std::int64_t at =
-        (sequence * p.tiles + chunk * kTilesPerBlock + tile) * p.shape.states * p.shape.channels + channel;
-    const Boundaries& all = p.boundaries;
-    return {all.decay + at, all.state + at, all.carry ? all.carry + at : nullptr};
+  __device__ __forceinline__ float skip() const {
+    return active ? p.D[parameter_at(1)] : 0.0f;
   }
 };
 
@@ -137,14 +126,13 @@ __global__ void __launch_bounds__(kScanThreads) selective_boundaries_kernel(Sele
     block.load(p.u, tile, u);
     block.load_delta(tile, delta);
     if constexpr (kWithCarry) block.load(p.grad_y, tile, grad_y);
-    states_boundary<false, kWithCarry>(slab, p.shape.states, p.shape.channels, block.active, block.A(), u, delta,
-                                       grad_y, block.states_of(p.B, tile), block.states_of(p.C, tile),
-                                       block.boundaries(tile));
+    states_boundary<false, kWithCarry>(block, slab, block.A(), u, delta, grad_y, block.states_of(p.B, tile),
+                                       block.states_of(p.C, tile), block.boundaries(p.boundaries, block.k, tile));
   }
 }
 
 // Grid and block as selective_boundaries_kernel.
-//   y (batch, length, K, D); the rest as in SelectiveScan
+//   out (batch, length, K, D): y; the rest as in SelectiveScan
 template <class T>
 __global__ void __launch_bounds__(kScanThreads) selective_forward_kernel(SelectiveScan<T> p, T* out) {
   __shared__ Slab slab;
@@ -156,8 +144,8 @@ __global__ void __launch_bounds__(kScanThreads) selective_forward_kernel(Selecti
     block.load_delta(tile, delta);
 #pragma unroll
     for (int t = 0; t < kTile; ++t) y[t] = skip * u[t];
-    states_forward<false>(slab, p.shape.states, p.shape.channels, block.active, block.A(), block.boundaries(tile).state,
-                          u, delta, block.states_of(p.B, tile), block.states_of(p.C, tile), y);
+    states_forward<false>(block, slab, block.A(), block.boundaries(p.boundaries, block.k, tile).state, u, delta,
+                          block.states_of(p.B, tile), block.states_of(p.C, tile), y);
     block.store(y, tile, out);
   }
 }
@@ -169,40 +157,40 @@ struct SelectiveGradients {
   float* parameters;  ///< (batch, chunks, ParameterSums::width)
 };
 
+/// Takes sums over the block's channels: rows (channel blocks, batch, length, K, N).
+template <class T>
+__device__ __forceinline__ auto store_states(const SelectiveBlock<T>& block, int tile, float* rows) {
+  const ScanSizes& s = block.sizes;
+  return [&block, tile, to = rows + blockIdx.y * s.sequences() * s.length * s.states](int t, int n, float sum) {
+    to[block.row(tile, t) * block.sizes.states + n] = sum;
+  };
+}
+
 // All gradients but for sums over blocks. Grid and block as selective_boundaries_kernel.
 //   grad: as in SelectiveGradients; the rest as in SelectiveScan
 template <class T>
-__global__ void __launch_bounds__(kScanThreads)
+__global__ void __launch_bounds__(kScanThreads, kBackwardBlocks)
     selective_backward_kernel(SelectiveScan<T> p, SelectiveGradients<T> grad) {
   __shared__ Slab slab;
   __shared__ ChannelSums sums;
   const SelectiveBlock<T> block(p);
   const ParameterSums parameters(p.shape, grad.parameters + blockIdx.x * ParameterSums::width(p.shape));
-  const std::int64_t states = p.shape.states, column = block.k * p.shape.channels + block.channel;
-  const std::int64_t channel_block_size = p.shape.batch * p.shape.length * p.shape.directions * states;
   const float skip = block.skip();
-
   for (int tile = 0; tile < block.tiles(); ++tile) {
     float u[kTile], delta[kTile], grad_y[kTile], grad_u[kTile], grad_delta[kTile] = {};
     block.load(p.u, tile, u);
     block.load_delta(tile, delta);
     block.load(p.grad_y, tile, grad_y);
-    float grad_skip = 0;
+    float grad_skip = 0, grad_bias = 0;
 #pragma unroll
     for (int t = 0; t < kTile; ++t) {
       grad_u[t] = skip * grad_y[t];
       grad_skip += grad_y[t] * u[t];
     }
-    const auto store_to = [&](float* out) {
-      return [&block, tile, states, rows = out + blockIdx.y * channel_block_size](int t, std::int64_t n, float sum) {
-        rows[block.row(tile, t) * states + n] = sum;
-      };
-    };
-    states_backward<false>(slab, sums, states, p.shape.channels, block.active, block.A(), block.boundaries(tile), u,
-                           delta, grad_y, block.valid(tile), tile == 0, block.states_of(p.B, tile),
-                           block.states_of(p.C, tile), store_to(grad.B), store_to(grad.C), grad_u, grad_delta,
-                           parameters.A + block.k * states * p.shape.channels + block.channel);
-    float grad_bias = 0;
+    states_backward<false>(block, tile, slab, sums, block.A(), block.boundaries(p.boundaries, block.k, tile), u, delta,
+                           grad_y, block.states_of(p.B, tile), block.states_of(p.C, tile),
+                           store_states(block, tile, grad.B), store_states(block, tile, grad.C), grad_u, grad_delta,
+                           parameters.A + block.parameter_at(block.sizes.states));
 #pragma unroll
     for (int t = 0; t < kTile; ++t) {
       grad_delta[t] *= softplus_gradient(delta[t]);
@@ -211,14 +199,17 @@ __global__ void __launch_bounds__(kScanThreads)
     block.store(grad_u, tile, grad.u);
     block.store(grad_delta, tile, grad.delta);
     if (block.active) {
-      accumulate(parameters.D + column, grad_skip, tile == 0);
-      accumulate(parameters.delta_bias + column, grad_bias, tile == 0);
+      accumulate(parameters.D + block.parameter_at(1), grad_skip, tile);
+      accumulate(parameters.delta_bias + block.parameter_at(1), grad_bias, tile);
     }
   }
 }
 
-// ---- launchers
-// -------------------------------------------------------------------------------------------------------
+// ---- launchers ------------------------------------------------------------------------------------------------------
+
+ScanSizes sizes_of(const SelectiveScanShape& s) {
+  return {s.batch, s.length, s.directions, s.channels, s.states};
+}
 
 /// A with channels contiguous, for the launches of one call.
 class PackedAScratch {
@@ -235,70 +226,60 @@ class PackedAScratch {
   Scratch<float> packed_;
 };
 
-std::int64_t boundary_count(const SelectiveScanShape& s, const ScanGeometry& geometry) {
-  return s.batch * s.directions * geometry.tiles * s.states * s.channels;
-}
-
+/// From the parameters of forward or backward.
 template <class T, class Params>
-SelectiveScan<T> scan_of(const Params& p, const ScanGeometry& geometry, const T* grad_y, const PackedAScratch& A,
-                         const BoundaryScratch& boundaries) {
-  return {p.shape, geometry.tiles, geometry.chunks, p.u, p.delta,      p.B,
-          p.C,     grad_y,         A.data(),        p.D, p.delta_bias, boundaries.all()};
+SelectiveScan<T> scan_of(const Params& p, const T* grad_y, const PackedAScratch& A, const BoundaryScratch& boundaries) {
+  return {sizes_of(p.shape), p.shape, p.u, p.delta, p.B, p.C, grad_y, A.data(), p.D, p.delta_bias, boundaries.all()};
 }
 
 /// Passes 1 and 2.
 template <class T>
-void find_boundaries(const Stream& stream, const ScanGeometry& geometry, const SelectiveScan<T>& scan) {
-  const SelectiveScanShape& s = scan.shape;
-  const dim3 grid = geometry.grid(s.batch, s.directions);
+void find_boundaries(const Stream& stream, const SelectiveScan<T>& scan) {
+  const ScanSizes& s = scan.sizes;
   if (scan.grad_y) {
-    selective_boundaries_kernel<true><<<grid, geometry.threads, 0, native(stream)>>>(scan);
+    selective_boundaries_kernel<true><<<s.grid(s.directions), s.threads, 0, native(stream)>>>(scan);
   } else {
-    selective_boundaries_kernel<false><<<grid, geometry.threads, 0, native(stream)>>>(scan);
+    selective_boundaries_kernel<false><<<s.grid(s.directions), s.threads, 0, native(stream)>>>(scan);
   }
   check_launch("selective_boundaries");
-  combine_tiles(stream, s.batch * s.directions, s.directions, s.directions, geometry.tiles, s.states * s.channels,
-                scan.boundaries);
+  combine_tiles(stream, s, s.directions, scan.boundaries);
 }
 
 }  // namespace
 
 template <class T>
 void selective_scan_forward(const Stream& stream, const SelectiveScanForward<T>& p) {
-  const SelectiveScanShape& s = p.shape;
-  if (s.batch == 0) return;
-  const ScanGeometry geometry(s.length, s.channels);
-  const PackedAScratch A(stream, s, p.A);
-  const BoundaryScratch boundaries(stream, boundary_count(s, geometry), false);
-  const SelectiveScan<T> scan = scan_of<T>(p, geometry, nullptr, A, boundaries);
-  find_boundaries(stream, geometry, scan);
-  selective_forward_kernel<<<geometry.grid(s.batch, s.directions), geometry.threads, 0, native(stream)>>>(scan, p.y);
+  if (p.shape.batch == 0) return;
+  const ScanSizes s = sizes_of(p.shape);
+  const PackedAScratch A(stream, p.shape, p.A);
+  const BoundaryScratch boundaries(stream, s, false);
+  const SelectiveScan<T> scan = scan_of<T>(p, nullptr, A, boundaries);
+  find_boundaries(stream, scan);
+  selective_forward_kernel<<<s.grid(s.directions), s.threads, 0, native(stream)>>>(scan, p.y);
   check_launch("selective_forward");
 }
 
 template <class T>
 void selective_scan_backward(const Stream& stream, const SelectiveScanBackward<T>& p) {
-  const SelectiveScanShape& s = p.shape;
-  if (s.batch == 0) return;
-  const ScanGeometry geometry(s.length, s.channels);
-  const PackedAScratch A(stream, s, p.A);
-  const BoundaryScratch boundaries(stream, boundary_count(s, geometry), true);
-  const SelectiveScan<T> scan = scan_of<T>(p, geometry, p.grad_y, A, boundaries);
-  find_boundaries(stream, geometry, scan);
+  if (p.shape.batch == 0) return;
+  const ScanSizes s = sizes_of(p.shape);
+  const PackedAScratch A(stream, p.shape, p.A);
+  const BoundaryScratch boundaries(stream, s, true);
+  const SelectiveScan<T> scan = scan_of<T>(p, p.grad_y, A, boundaries);
+  find_boundaries(stream, scan);
 
-  const std::int64_t states = s.batch * s.length * s.directions * s.states;
-  const std::int64_t width = ParameterSums::width(s), rows = s.batch * geometry.chunks;
-  const Scratch<float> grad_B(stream, geometry.channel_blocks * states);
-  const Scratch<float> grad_C(stream, geometry.channel_blocks * states);
+  const std::int64_t states = s.sequences() * s.length * s.states;
+  const std::int64_t rows = s.batch * s.chunks, width = ParameterSums::width(p.shape);
+  const Scratch<float> grad_B(stream, s.channel_blocks * states), grad_C(stream, s.channel_blocks * states);
   const Scratch<float> parameters(stream, rows * width);
-  selective_backward_kernel<<<geometry.grid(s.batch, s.directions), geometry.threads, 0, native(stream)>>>(
+  selective_backward_kernel<<<s.grid(s.directions), s.threads, 0, native(stream)>>>(
       scan, SelectiveGradients<T>{p.grad_u, p.grad_delta, grad_B.data(), grad_C.data(), parameters.data()});
   check_launch("selective_backward");
-  sum_channel_blocks(stream, geometry.channel_blocks, states, grad_B.data(), p.grad_B);
-  sum_channel_blocks(stream, geometry.channel_blocks, states, grad_C.data(), p.grad_C);
+  sum_channel_blocks(stream, s.channel_blocks, states, grad_B.data(), p.grad_B);
+  sum_channel_blocks(stream, s.channel_blocks, states, grad_C.data(), p.grad_C);
   const TokenBlockSum sums(stream, rows, width, parameters.data());
-  add_parameter_gradients_kernel<<<blocks_for(width), kBlock, 0, native(stream)>>>(s, sums.data(), p.grad_A, p.grad_D,
-                                                                                   p.grad_delta_bias);
+  add_parameter_gradients_kernel<<<blocks_for(width), kBlock, 0, native(stream)>>>(p.shape, sums.data(), p.grad_A,
+                                                                                   p.grad_D, p.grad_delta_bias);
   check_launch("add_parameter_gradients");
 }
 

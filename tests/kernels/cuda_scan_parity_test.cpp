@@ -19,8 +19,7 @@
 namespace qm {
 namespace {
 
-// ---- running an op somewhere
-// -----------------------------------------------------------------------------------------
+// ---- running an op somewhere ---------------------------------------------------------------------------------------
 
 const Device kGpu{DeviceType::kCuda, 0};
 
@@ -65,8 +64,7 @@ std::vector<Result> run(const std::vector<NamedTensor>& inputs, const Op& op, DT
   return results;
 }
 
-// ---- judging
-// ---------------------------------------------------------------------------------------------------------
+// ---- judging -------------------------------------------------------------------------------------------------------
 
 /// Rounding errors of a float sum of some hundred terms, against its norm.
 constexpr double kRoundingFloor = 2e-6;
@@ -107,8 +105,7 @@ Tensor random_floats(const Shape& shape, std::uint64_t seed, double low = -1, do
 #define QM_SKIP_WITHOUT_GPU() \
   if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU here"
 
-// ---- selective scan
-// --------------------------------------------------------------------------------------------------
+// ---- selective scan ------------------------------------------------------------------------------------------------
 
 struct SelectiveCase {
   std::int64_t batch, length, directions, channels, states;
@@ -159,8 +156,7 @@ TEST(gpu, selective_scan_many_images) {
   expect_selective_parity({700, 20, 1, 3, 1});
 }
 
-// ---- the cores' scans
-// ------------------------------------------------------------------------------------------------
+// ---- the cores' scans ----------------------------------------------------------------------------------------------
 
 struct CoreSize {
   std::int64_t batch, channels, states, rank;
