@@ -99,6 +99,13 @@ Tensor Tensor::to(DType dtype) const {
   return converted;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  Tensor moved = empty(shape_, dtype_, device);
+  moved.copy_from(*this);
+  return moved;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   QM_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_, ShapeError, "copy: expected ", name_of(dtype_),
            to_string(shape_), ", got ", name_of(source.dtype_), to_string(source.shape_));

@@ -62,6 +62,8 @@ class Tensor {
   /// A copy of its own memory, unknown to the tape.
   Tensor clone() const;
   Tensor to(DType dtype) const;
+  /// The tensor itself if it is there already, else a copy on `device`, unknown to the tape.
+  Tensor to(Device device) const;
   /// Copies `source`'s elements here. Shapes and dtypes must agree; devices may differ.
   void copy_from(const Tensor& source) const;
   void zero() const;

@@ -50,4 +50,9 @@ template <class T>
 void adamw_step(const AdamWStep<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void adamw_step(const Stream& stream, const AdamWStep<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

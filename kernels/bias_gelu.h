@@ -42,4 +42,11 @@ template <class T>
 void bias_gelu_backward(const BiasGeluBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void bias_gelu_forward(const Stream& stream, const BiasGeluForward<T>& p);
+template <class T>
+void bias_gelu_backward(const Stream& stream, const BiasGeluBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

@@ -27,4 +27,9 @@ template <class T>
 void classification_metrics(const ClassificationMetrics<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void classification_metrics(const Stream& stream, const ClassificationMetrics<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

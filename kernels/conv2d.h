@@ -53,4 +53,11 @@ template <class T>
 void conv2d_backward(const Conv2dBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void conv2d_forward(const Stream& stream, const Conv2dForward<T>& p);
+template <class T>
+void conv2d_backward(const Stream& stream, const Conv2dBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

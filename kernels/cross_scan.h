@@ -60,4 +60,11 @@ template <class T>
 void cross_scan_backward(const CrossScanBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p);
+template <class T>
+void cross_scan_backward(const Stream& stream, const CrossScanBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

@@ -49,4 +49,11 @@ template <class T>
 void depthwise_conv_silu_backward(const DepthwiseConvSiluBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void depthwise_conv_silu_forward(const Stream& stream, const DepthwiseConvSiluForward<T>& p);
+template <class T>
+void depthwise_conv_silu_backward(const Stream& stream, const DepthwiseConvSiluBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

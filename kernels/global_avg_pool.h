@@ -37,4 +37,11 @@ template <class T>
 void global_avg_pool_backward(const GlobalAvgPoolBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void global_avg_pool_forward(const Stream& stream, const GlobalAvgPoolForward<T>& p);
+template <class T>
+void global_avg_pool_backward(const Stream& stream, const GlobalAvgPoolBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

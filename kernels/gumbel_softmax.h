@@ -49,4 +49,11 @@ template <class T>
 void gumbel_softmax_backward(const GumbelSoftmaxBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void gumbel_softmax_forward(const Stream& stream, const GumbelSoftmaxForward<T>& p);
+template <class T>
+void gumbel_softmax_backward(const Stream& stream, const GumbelSoftmaxBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

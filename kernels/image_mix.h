@@ -39,4 +39,9 @@ template <class T>
 void image_mix(const ImageMix<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void image_mix(const Stream& stream, const ImageMix<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

@@ -51,4 +51,11 @@ template <class T>
 void layer_norm_backward(const LayerNormBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void layer_norm_forward(const Stream& stream, const LayerNormForward<T>& p);
+template <class T>
+void layer_norm_backward(const Stream& stream, const LayerNormBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

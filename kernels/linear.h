@@ -48,4 +48,11 @@ template <class T>
 void linear_backward(const LinearBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void linear_forward(const Stream& stream, const LinearForward<T>& p);
+template <class T>
+void linear_backward(const Stream& stream, const LinearBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

@@ -6,23 +6,43 @@ void copy_bytes(const Stream& stream, void* to, Device to_device, const void* fr
                 std::size_t bytes) {
   const Device cpu{};
   if (to_device == cpu && from_device == cpu) return cpu::copy_bytes(to, from, bytes);
+#ifdef QM_HAVE_CUDA
+  const Device gpu = to_device == cpu ? from_device : to_device;
+  cuda::copy_bytes(stream.device == gpu ? stream : current_stream(gpu), to, to_device, from, from_device, bytes);
+#else
   throw_no_backend("copy_bytes", stream.device);
+#endif
 }
 
 void zero_bytes(const Stream& stream, void* data, std::size_t bytes) {
   if (stream.device.type == DeviceType::kCpu) return cpu::zero_bytes(data, bytes);
+#ifdef QM_HAVE_CUDA
+  cuda::make_current(stream.device);
+  cuda::zero_bytes(stream, data, bytes);
+#else
   throw_no_backend("zero_bytes", stream.device);
+#endif
 }
 
 void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count) {
   if (stream.device.type == DeviceType::kCpu) return cpu::cast(from, x, to, y, count);
+#ifdef QM_HAVE_CUDA
+  cuda::make_current(stream.device);
+  cuda::cast(stream, from, x, to, y, count);
+#else
   throw_no_backend("cast", stream.device);
+#endif
 }
 
 template <class T>
 void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
   if (stream.device.type == DeviceType::kCpu) return cpu::add_inplace(x, y, count);
+#ifdef QM_HAVE_CUDA
+  cuda::make_current(stream.device);
+  cuda::add_inplace(stream, x, y, count);
+#else
   throw_no_backend("add_inplace", stream.device);
+#endif
 }
 
 template void add_inplace(const Stream&, const float*, float*, std::int64_t);

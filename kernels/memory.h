@@ -9,7 +9,9 @@
 
 namespace qm {
 
-/// Copies `bytes` bytes between devices; ordered on `stream`. On the CPU the ranges must not overlap.
+/// Copies `bytes` bytes between devices; ordered on `stream`, or on the GPU's current stream where `stream` is another
+/// device's. The ranges must not overlap. On return `from` may be changed if it is on the CPU, and `to` read if it is:
+/// only a copy from a GPU to the CPU or to another GPU waits for the GPU.
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
                 std::size_t bytes);
 
@@ -30,5 +32,14 @@ void cast(DType from, const void* x, DType to, void* y, std::int64_t count);
 template <class T>
 void add_inplace(const T* x, T* y, std::int64_t count);
 }  // namespace cpu
+
+namespace cuda {
+void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes);
+void zero_bytes(const Stream& stream, void* data, std::size_t bytes);
+void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count);
+template <class T>
+void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count);
+}  // namespace cuda
 
 }  // namespace qm

@@ -70,4 +70,11 @@ template <class T>
 void quad_scan_backward(const QuadScanBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p);
+template <class T>
+void quad_scan_backward(const Stream& stream, const QuadScanBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

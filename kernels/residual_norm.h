@@ -68,4 +68,11 @@ template <class T>
 void residual_norm_backward(const ResidualNormBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p);
+template <class T>
+void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

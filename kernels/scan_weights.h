@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/host_device.h"
 
 namespace qm {
 
@@ -18,7 +19,7 @@ struct ScanShape {
   std::int64_t rank;        ///< R
 
   /// Numbers a token and direction: δ, B, C.
-  std::int64_t projection() const { return rank + 2 * states; }
+  QM_HOST_DEVICE std::int64_t projection() const { return rank + 2 * states; }
 };
 
 template <class T>

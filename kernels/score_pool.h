@@ -41,4 +41,11 @@ template <class T>
 void score_pool_backward(const ScorePoolBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void score_pool_forward(const Stream& stream, const ScorePoolForward<T>& p);
+template <class T>
+void score_pool_backward(const Stream& stream, const ScorePoolBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

@@ -69,4 +69,11 @@ template <class T>
 void selective_scan_backward(const SelectiveScanBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void selective_scan_forward(const Stream& stream, const SelectiveScanForward<T>& p);
+template <class T>
+void selective_scan_backward(const Stream& stream, const SelectiveScanBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

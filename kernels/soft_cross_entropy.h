@@ -46,4 +46,11 @@ template <class T>
 void soft_cross_entropy_backward(const SoftCrossEntropyBackward<T>& p);
 }  // namespace cpu
 
+namespace cuda {
+template <class T>
+void soft_cross_entropy_forward(const Stream& stream, const SoftCrossEntropyForward<T>& p);
+template <class T>
+void soft_cross_entropy_backward(const Stream& stream, const SoftCrossEntropyBackward<T>& p);
+}  // namespace cuda
+
 }  // namespace qm

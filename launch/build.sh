@@ -10,6 +10,7 @@ targets=("${@:-all}")
 configure=(cmake --preset release -B "$build_dir")
 if command -v ccache >/dev/null; then
   configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  export CMAKE_CUDA_COMPILER_LAUNCHER=ccache  # not as an option: without nvcc CMake would call it unused
 fi
 "${configure[@]}"
 cmake --build "$build_dir" --target "${targets[@]}"

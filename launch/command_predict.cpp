@@ -48,7 +48,8 @@ int run_predict(std::span<const std::string> arguments, const Environment&) {
 
   const ModelFile model = load_model_file(file, weights, device);
   for (const auto& image : images) {
-    const Tensor logits = (*model.network->model)(load_image_input(image, model.recipe), ForwardContext{});
+    const Tensor input = load_image_input(image, model.recipe).to(model.network->device());
+    const Tensor logits = (*model.network->model)(input, ForwardContext{});
     std::printf("%s\n", image.c_str());
     print_top5(softmax(logits.to(DType::kFloat64).to_vector<double>()), model.checkpoint.class_names);
   }

@@ -53,7 +53,8 @@ int run_quadrants(std::span<const std::string> arguments, const Environment&) {
   const std::vector<GlyphLocation> glyphs = read_glyph_locations(data);
   for (const auto& glyph : glyphs) {
     QuadProbe probe;
-    (*model.network->model)(load_image_input(data + "/" + glyph.file, model.recipe), ForwardContext{nullptr, &probe});
+    const Tensor input = load_image_input(data + "/" + glyph.file, model.recipe).to(model.network->device());
+    (*model.network->model)(input, ForwardContext{nullptr, &probe});
     for (auto& block : blocks) {
       const std::int32_t selected = probe.selected.at(block.probe_index).to_vector<std::int32_t>().at(0);
       block.hits += selected == quadrant_of(glyph.box);

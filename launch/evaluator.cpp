@@ -55,12 +55,13 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
     position += request.count;
     return request;
   });
-  const Device device = network.parameters.values().device();
+  const Device device = network.device();
   const Tensor sums = Tensor::zeros({4}, DType::kFloat64, device);
   while (const auto batch = loader.next()) {
     const Batch padded = pad(*batch, batch_size);
-    const Tensor x = normalize_images(padded.images, normalization(recipe), network.parameters.values().dtype());
-    add_classification_metrics((*network.model)(x, ForwardContext{}), padded.labels, sums);
+    const Tensor x =
+        normalize_images(padded.images.to(device), normalization(recipe), network.parameters.values().dtype());
+    add_classification_metrics((*network.model)(x, ForwardContext{}), padded.labels.to(device), sums);
   }
   communicator.all_reduce_sum(sums);
   const std::vector<double> total = sums.to_vector<double>();

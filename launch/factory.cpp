@@ -66,10 +66,17 @@ DType master_dtype(const Recipe& recipe) {
 }
 
 Device choose_device(const std::string& name, Precision precision) {
+#ifdef QM_HAVE_CUDA
+  QM_CHECK(name != "cuda" || cuda_device_count() > 0, ConfigError, "--device cuda: found no GPU and driver to use");
+#else
   QM_CHECK(name != "cuda", ConfigError, "--device cuda: this build has no CUDA back-end");
+#endif
+  QM_CHECK(name != "cuda" || precision != Precision::kFp64, ConfigError,
+           "--device cuda: precision fp64 runs on the CPU only");
   QM_CHECK(precision != Precision::kBf16, ConfigError,
-           "precision bf16 needs a GPU; on the CPU use --set precision=fp32");
-  return Device{};
+           "precision bf16: no device computes in it yet; use --set precision=fp32");
+  const bool on_gpu = name == "cuda" || (name == "auto" && precision != Precision::kFp64 && cuda_device_count() > 0);
+  return on_gpu ? Device{DeviceType::kCuda, 0} : Device{};
 }
 
 Network::Network(const Recipe& recipe, Device device)

@@ -31,6 +31,7 @@ struct Network {
   std::unique_ptr<QuadMamba> model;
 
   Network(const Recipe& recipe, Device device);
+  Device device() const { return parameters.values().device(); }
 };
 
 }  // namespace qm

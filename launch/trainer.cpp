@@ -264,7 +264,8 @@ void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
       .group = recipe_.mix.group,
       .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
       .record = record};
-  const MixedBatch mixed = mix_images(batch.images, batch.labels, settings, loss_.dtype());
+  const Device device = network_.device();
+  const MixedBatch mixed = mix_images(batch.images.to(device), batch.labels.to(device), settings, loss_.dtype());
   Tape tape;
   Tensor loss;
   {

@@ -3,83 +3,104 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
-#include <mutex>
-#include <unordered_map>
-#include <vector>
+
+#include "kernels/base/caching_allocator.h"
 
 namespace qm {
-namespace {
 
-constexpr std::size_t kAlignment = 64;
+// ---- the cache -------------------------------------------------------------------------------------------------------
 
 /// Eight classes an octave: at most an eighth of a block is wasted, and nearby sizes share blocks.
-std::size_t size_class(std::size_t bytes) {
+std::size_t CachingAllocator::size_class(std::size_t bytes) {
   bytes = std::max(bytes, kAlignment);
   const std::size_t step = std::max(std::bit_floor(bytes) / 8, kAlignment);
   return (bytes + step - 1) / step * step;
 }
 
-class CpuAllocator final : public Allocator {
- public:
-  void* allocate(std::size_t bytes) override {
-    const std::size_t size = size_class(bytes);
-    std::lock_guard lock(mutex_);
-    void* block = nullptr;
-    if (auto& free_blocks = free_[size]; !free_blocks.empty()) {
-      block = free_blocks.back();
-      free_blocks.pop_back();
-    } else {
-      block = std::aligned_alloc(kAlignment, size);
-      QM_CHECK(block != nullptr, Error, "out of memory: ", size, " bytes on cpu, ", stats_.allocated, " in use");
-      stats_.reserved += size;
-    }
-    live_[block] = size;
-    stats_.allocated += size;
-    stats_.peak = std::max(stats_.peak, stats_.allocated);
+void* CachingAllocator::allocate(std::size_t bytes) {
+  const Place place{current_stream(device_).handle, size_class(bytes)};
+  std::lock_guard lock(mutex_);
+  void* block = take(place);
+  live_[block] = place;
+  stats_.allocated += place.size;
+  stats_.peak = std::max(stats_.peak, stats_.allocated);
+  return block;
+}
+
+void* CachingAllocator::take(const Place& place) {
+  if (auto& blocks = free_[place]; !blocks.empty()) {
+    void* block = blocks.back();
+    blocks.pop_back();
     return block;
   }
-
-  void deallocate(void* block) noexcept override {
-    std::lock_guard lock(mutex_);
-    const auto found = live_.find(block);
-    stats_.allocated -= found->second;
-    free_[found->second].push_back(block);
-    live_.erase(found);
+  void* block = acquire(place.size);
+  if (!block) {
+    release_free_blocks();
+    block = acquire(place.size);
   }
+  QM_CHECK(block, Error, "out of memory: ", place.size, " bytes on ", device_.name(), ", ", stats_.allocated,
+           " in use");
+  stats_.reserved += place.size;
+  return block;
+}
 
-  MemoryStats stats() const override {
-    std::lock_guard lock(mutex_);
-    return stats_;
-  }
+void CachingAllocator::deallocate(void* block) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto found = live_.find(block);
+  stats_.allocated -= found->second.size;
+  free_[found->second].push_back(block);
+  live_.erase(found);
+}
 
-  void reset_peak() override {
-    std::lock_guard lock(mutex_);
-    stats_.peak = stats_.allocated;
-  }
+MemoryStats CachingAllocator::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
 
-  void release_cached() override {
-    std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : free_) {
-      for (void* block : blocks) std::free(block);
-      stats_.reserved -= size * blocks.size();
-      blocks.clear();
-    }
+void CachingAllocator::reset_peak() {
+  std::lock_guard lock(mutex_);
+  stats_.peak = stats_.allocated;
+}
+
+void CachingAllocator::release_cached() {
+  std::lock_guard lock(mutex_);
+  release_free_blocks();
+}
+
+void CachingAllocator::release_free_blocks() {
+  for (auto& [place, blocks] : free_) {
+    for (void* block : blocks) release(block);
+    stats_.reserved -= place.size * blocks.size();
+    blocks.clear();
   }
+}
+
+// ---- devices ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+class CpuAllocator final : public CachingAllocator {
+ public:
+  CpuAllocator() : CachingAllocator(Device{}) {}
 
  private:
-  mutable std::mutex mutex_;
-  MemoryStats stats_;
-  std::unordered_map<std::size_t, std::vector<void*>> free_;
-  std::unordered_map<void*, std::size_t> live_;
+  void* acquire(std::size_t bytes) override { return std::aligned_alloc(kAlignment, bytes); }
+  void release(void* block) noexcept override { std::free(block); }
 };
 
 }  // namespace
 
 Allocator& allocator_for(Device device) {
-  if (device.type != DeviceType::kCpu) throw_no_backend("allocator", device);
-  // Never destroyed: tensors with static lifetime may outlive any order of destructors.
-  static auto* cpu = new CpuAllocator;
-  return *cpu;
+  if (device.type == DeviceType::kCpu) {
+    // Never destroyed: tensors with static lifetime may outlive any order of destructors.
+    static auto* cpu = new CpuAllocator;
+    return *cpu;
+  }
+#ifdef QM_HAVE_CUDA
+  return cuda::memory_of(device);
+#else
+  throw_no_backend("allocator", device);
+#endif
 }
 
 }  // namespace qm

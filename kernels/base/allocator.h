@@ -18,6 +18,9 @@ struct MemoryStats {
 /// Hands out blocks aligned to 64 bytes and keeps freed ones for the next request of the same size class: a training
 /// step asks for the same sizes every time, and fresh pages from the system cost more than the arithmetic on them.
 /// Contents are undefined. Thread-safe.
+///
+/// A block belongs to the stream that is current when it is allocated: it may be freed while work on that stream still
+/// uses it, but only after work on any other stream has ended.
 class Allocator {
  public:
   virtual ~Allocator() = default;

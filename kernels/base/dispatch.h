@@ -1,21 +1,40 @@
 // The one line in which a contract hands checked parameters to its back-end.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/base/device.h"
 
-/// Calls qm::cpu::op(args) on a CPU stream; throws CudaError where this build has no back-end for the device.
-#define QM_DISPATCH(op, stream, args)                                             \
-  do {                                                                            \
-    if ((stream).device.type == ::qm::DeviceType::kCpu) return ::qm::cpu::op(args); \
-    ::qm::throw_no_backend(#op, (stream).device);                                 \
+/// In a contract function on element type T: calls qm::cpu::op(args) on a CPU stream and qm::cuda::op(stream, args) on a
+/// CUDA stream. Throws CudaError where this build has no back-end for the device, ShapeError for double on CUDA.
+#ifdef QM_HAVE_CUDA
+#define QM_DISPATCH(op, stream, args)                                                 \
+  do {                                                                                \
+    if ((stream).device.type == ::qm::DeviceType::kCpu) return ::qm::cpu::op(args);   \
+    if constexpr (std::is_same_v<T, double>) {                                        \
+      ::qm::throw_cpu_only(#op);                                                      \
+    } else {                                                                          \
+      ::qm::cuda::make_current((stream).device);                                      \
+      return ::qm::cuda::op(stream, args);                                            \
+    }                                                                                 \
   } while (false)
+#else
+#define QM_DISPATCH(op, stream, args)                                               \
+  do {                                                                              \
+    if ((stream).device.type == ::qm::DeviceType::kCpu) return ::qm::cpu::op(args); \
+    ::qm::throw_no_backend(#op, (stream).device);                                   \
+  } while (false)
+#endif
 
 /// Instantiates a contract function `void op(const Stream&, const Args<T>&)` for the CPU's types.
-#define QM_INSTANTIATE_CONTRACT(op, Args)                    \
-  template void op(const Stream&, const Args<float>&);       \
+#define QM_INSTANTIATE_CONTRACT(op, Args)              \
+  template void op(const Stream&, const Args<float>&); \
   template void op(const Stream&, const Args<double>&);
 
 /// Instantiates a CPU implementation `void op(const Args<T>&)`.
-#define QM_INSTANTIATE_CPU(op, Args)          \
-  template void op(const Args<float>&);       \
+#define QM_INSTANTIATE_CPU(op, Args)    \
+  template void op(const Args<float>&); \
   template void op(const Args<double>&);
+
+/// Instantiates a CUDA implementation `void op(const Stream&, const Args<T>&)`.
+#define QM_INSTANTIATE_CUDA(op, Args) template void op(const Stream&, const Args<float>&);

@@ -1,5 +1,5 @@
 // The published implementation's inputs, outputs and gradients (MODEL.md, "golden files"): every file of the folder, in
-// double and in float. A suite's case is a kind of file; it prints a line a file.
+// double and in float, and in float on a GPU. A suite's case is a kind of file; it prints a line a file.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -12,6 +12,7 @@
 #include "kernels/quad_scan.h"
 #include "layers/quadmamba.h"
 #include "tests/support/golden.h"
+#include "tests/support/gpu.h"
 
 namespace qm::test {
 namespace {
@@ -35,10 +36,16 @@ GoldenArray swap_last(const GoldenArray& array, std::int64_t first, std::int64_t
   return swapped;
 }
 
-void for_each_file(const std::string& kind, const std::function<void(const GoldenFile&)>& check) {
+void for_each_file(const std::string& kind, const std::function<void(const GoldenFile&, Device)>& check,
+                   Device device = {}) {
   const auto files = golden_files(kind);
   if (files.empty()) GTEST_SKIP() << "no golden files of kind " << kind << " in " << golden_folder();
-  for (const auto& path : files) check(GoldenFile(path));
+  for (const auto& path : files) check(GoldenFile(path), device);
+}
+
+void for_each_file_on_gpu(const std::string& kind, const std::function<void(const GoldenFile&, Device)>& check) {
+  QM_NEEDS_GPU();
+  for_each_file(kind, check, kGpu);
 }
 
 TEST(golden, every_file_is_of_a_kind_that_a_case_checks) {
@@ -58,7 +65,7 @@ TEST(golden, every_file_is_of_a_kind_that_a_case_checks) {
 // ---- selective scan --------------------------------------------------------------------------------------------------
 
 template <class T>
-void check_selective_scan(const GoldenFile& file) {
+void check_selective_scan(const GoldenFile& file, Device device) {
   const auto dims = file.numbers("dims");
   const auto batch = static_cast<std::int64_t>(dims[0]), directions = static_cast<std::int64_t>(dims[1]),
              channels = static_cast<std::int64_t>(dims[2]), length = static_cast<std::int64_t>(dims[3]),
@@ -70,8 +77,8 @@ void check_selective_scan(const GoldenFile& file) {
   const auto per_state = [&](const std::string& name) {
     return swap_last(file.array(name), batch, directions * states, length);
   };
-  const auto leaf = [](const GoldenArray& array, const Shape& shape) {
-    Tensor tensor = array.tensor<T>().reshape(shape);
+  const auto leaf = [&](const GoldenArray& array, const Shape& shape) {
+    Tensor tensor = array.tensor<T>(device).reshape(shape);
     return tensor.set_requires_grad();
   };
   const Shape channel_shape{batch, length, directions, channels}, state_shape{batch, length, directions, states};
@@ -88,7 +95,7 @@ void check_selective_scan(const GoldenFile& file) {
     Tape::Recording recording(tape);
     y = selective_scan(in);
   }
-  tape.backward({y}, {per_channel("inputs/grad_y").template tensor<T>()});
+  tape.backward({y}, {per_channel("inputs/grad_y").template tensor<T>(device)});
 
   GoldenComparison compare(file.name(), dtype_of_v<T>);
   compare.expect("y", y, per_channel("outputs/y"), Limit::kOutput);
@@ -104,6 +111,7 @@ void check_selective_scan(const GoldenFile& file) {
 
 TEST(golden, selective_scan_fp64) { for_each_file("selective_scan", check_selective_scan<double>); }
 TEST(golden, selective_scan_fp32) { for_each_file("selective_scan", check_selective_scan<float>); }
+TEST(gpu, golden_selective_scan_fp32) { for_each_file_on_gpu("selective_scan", check_selective_scan<float>); }
 
 // ---- quadtree partition ----------------------------------------------------------------------------------------------
 //
@@ -157,7 +165,7 @@ struct PartitionFormulas {
 };
 
 template <class T>
-void check_quad_partition(const GoldenFile& file) {
+void check_quad_partition(const GoldenFile& file, Device device) {
   const auto dims = file.numbers("dims");
   const auto batch = static_cast<std::int64_t>(dims[0]), channels = static_cast<std::int64_t>(dims[1]),
              height = static_cast<std::int64_t>(dims[2]), width = static_cast<std::int64_t>(dims[3]);
@@ -214,22 +222,24 @@ void check_quad_partition(const GoldenFile& file) {
   compare.expect("grad one_hot from merge", from_merge, file.array("grads/one_hot_from_merge"), Limit::kGradient);
 
   const ScanShape scan{.directions = 2, .channels = channels, .states = 1, .rank = 1};
-  const Tensor projection = Tensor::zeros({batch, length, 2 * scan.projection()}, dtype_of_v<T>);
-  const Tensor zeros = Tensor::zeros({2 * channels}, dtype_of_v<T>);
-  const Tensor half = Tensor::from(std::vector<T>(2 * channels, T(0.5)), {2 * channels});
+  const Tensor projection = Tensor::zeros({batch, length, 2 * scan.projection()}, dtype_of_v<T>, device);
+  const Tensor zeros = Tensor::zeros({2 * channels}, dtype_of_v<T>, device);
+  const Tensor half = Tensor::from(std::vector<T>(2 * channels, T(0.5)), {2 * channels}).to(device);
   const ScanWeights<T> weights{zeros.data<T>(), zeros.data<T>(), zeros.data<T>(), half.data<T>()};
   const QuadScanShape shape{batch, order, height, width, scan};
-  const Tensor y = like_map(), z = like_map(), kernel_grad_x = like_map();
-  quad_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-                                    .selected = selected.data<std::int32_t>(), .weights = weights, .y = y.data<T>(),
-                                    .z = z.data<T>()});
-  const Tensor kernel_one_hot = Tensor::empty({batch, 4}, dtype_of_v<T>);
-  quad_scan_backward<T>(x.stream(),
-                        {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-                         .selected = selected.data<std::int32_t>(), .weights = weights, .y = merge_sequence.data<T>(),
-                         .grad_z = grad_merged.data<T>(), .grad_x = kernel_grad_x.data<T>(),
-                         .grad_projection = projection.clone().data<T>(), .grad_one_hot = kernel_one_hot.data<T>(),
-                         .grad_weights = {}});
+  const auto result = [&] { return Tensor::empty({batch, length, channels}, dtype_of_v<T>, device); };
+  const Tensor y = result(), z = result(), kernel_grad_x = result(), grad_projection = projection.clone();
+  const Tensor kernel_one_hot = Tensor::empty({batch, 4}, dtype_of_v<T>, device);
+  const Tensor there_x = x.to(device), there_selected = selected.to(device), there_y = merge_sequence.to(device),
+               there_grad_z = grad_merged.to(device);
+  quad_scan_forward<T>(y.stream(), {.shape = shape, .x = there_x.data<T>(), .projection = projection.data<T>(),
+                                    .selected = there_selected.data<std::int32_t>(), .weights = weights,
+                                    .y = y.data<T>(), .z = z.data<T>()});
+  quad_scan_backward<T>(y.stream(), {.shape = shape, .x = there_x.data<T>(), .projection = projection.data<T>(),
+                                     .selected = there_selected.data<std::int32_t>(), .weights = weights,
+                                     .y = there_y.data<T>(), .grad_z = there_grad_z.data<T>(),
+                                     .grad_x = kernel_grad_x.data<T>(), .grad_projection = grad_projection.data<T>(),
+                                     .grad_one_hot = kernel_one_hot.data<T>(), .grad_weights = {}});
   const auto as_golden = [](const Tensor& tensor) {
     const auto values = tensor.to_vector<T>();
     return GoldenArray{tensor.shape(), std::vector<double>(values.begin(), values.end()), false};
@@ -242,6 +252,7 @@ void check_quad_partition(const GoldenFile& file) {
 
 TEST(golden, quad_partition_fp64) { for_each_file("quad_partition", check_quad_partition<double>); }
 TEST(golden, quad_partition_fp32) { for_each_file("quad_partition", check_quad_partition<float>); }
+TEST(gpu, golden_quad_partition_fp32) { for_each_file_on_gpu("quad_partition", check_quad_partition<float>); }
 
 // ---- parameters ------------------------------------------------------------------------------------------------------
 
@@ -278,19 +289,19 @@ void compare_selected(const GoldenFile& file, const QuadProbe& probe, const Gold
 // ---- one block -------------------------------------------------------------------------------------------------------
 
 template <class T>
-void check_block(const GoldenFile& file) {
+void check_block(const GoldenFile& file, Device device) {
   const BlockPlace place{.block = file.integer("block_index"), .block_in_stage = file.integer("block_in_stage"),
                          .quad = file.integer("quad") != 0, .state_size = file.integer("d_state"),
                          .fine_order = fine_order_of(file)};
   ParameterStore store;
   const VssBlock block(Scope(store), file.integer("dim"), place, 0);
-  store.allocate(dtype_of_v<T>, Device{}, 0);
+  store.allocate(dtype_of_v<T>, device, 0);
   load_parameters<T>(store, file);
   if (testing::Test::HasFatalFailure()) return;
 
   QuadProbe probe;
-  if (place.quad) probe.noise.push_back(file.array("inputs/gumbel").tensor<T>());
-  Tensor x = file.array("inputs/x").tensor<T>();
+  if (place.quad) probe.noise.push_back(file.array("inputs/gumbel").tensor<T>(device));
+  Tensor x = file.array("inputs/x").tensor<T>(device);
   x.set_requires_grad();
   Tape tape;
   Tensor y;
@@ -298,7 +309,7 @@ void check_block(const GoldenFile& file) {
     Tape::Recording recording(tape);
     y = close(block(Residual{x, {}, {}}, ForwardContext{nullptr, &probe}));
   }
-  tape.backward({y}, {file.array("inputs/grad_y").tensor<T>()});
+  tape.backward({y}, {file.array("inputs/grad_y").tensor<T>(device)});
 
   GoldenComparison compare(file.name(), dtype_of_v<T>);
   compare.expect("y", y, file.array("outputs/y"), Limit::kOutput);
@@ -313,6 +324,7 @@ void check_block(const GoldenFile& file) {
 
 TEST(golden, block_fp64) { for_each_file("block", check_block<double>); }
 TEST(golden, block_fp32) { for_each_file("block", check_block<float>); }
+TEST(gpu, golden_block_fp32) { for_each_file_on_gpu("block", check_block<float>); }
 
 // ---- whole networks --------------------------------------------------------------------------------------------------
 
@@ -326,9 +338,9 @@ QuadMambaConfig config_of(const GoldenFile& file) {
 
 /// (B, 3, H, W) → (B, H, W, 3)
 template <class T>
-Tensor images_of(const GoldenArray& images) {
+Tensor images_of(const GoldenArray& images, Device device) {
   const Shape& s = images.shape;
-  return swap_last(images, s[0], s[1], s[2] * s[3]).template tensor<T>().reshape({s[0], s[2], s[3], s[1]});
+  return swap_last(images, s[0], s[1], s[2] * s[3]).template tensor<T>(device).reshape({s[0], s[2], s[3], s[1]});
 }
 
 /// One forward and backward pass; the gradients add up in the store.
@@ -338,29 +350,29 @@ struct NetworkPass {
   QuadProbe probe;
 
   NetworkPass(const QuadMamba& network, const GoldenArray& images, const GoldenArray& targets,
-              const GoldenArray& gumbel) {
+              const GoldenArray& gumbel, Device device) {
     for (std::int64_t block = 0; block < gumbel.shape.at(0); ++block) {
-      probe.noise.push_back(gumbel.at(block).tensor<T>());
+      probe.noise.push_back(gumbel.at(block).tensor<T>(device));
     }
     Tape tape;
     {
       Tape::Recording recording(tape);
-      logits = network(images_of<T>(images), ForwardContext{nullptr, &probe});
-      loss = soft_cross_entropy(logits, targets.tensor<T>(), 1.0 / static_cast<double>(images.shape.at(0)));
+      logits = network(images_of<T>(images, device), ForwardContext{nullptr, &probe});
+      loss = soft_cross_entropy(logits, targets.tensor<T>(device), 1.0 / static_cast<double>(images.shape.at(0)));
     }
     tape.backward(loss);
   }
 };
 
 template <class T>
-void check_model(const GoldenFile& file) {
+void check_model(const GoldenFile& file, Device device) {
   ParameterStore store;
   const QuadMamba network(store, config_of(file));
-  store.allocate(dtype_of_v<T>, Device{}, 0);
+  store.allocate(dtype_of_v<T>, device, 0);
   load_parameters<T>(store, file);
   if (testing::Test::HasFatalFailure()) return;
   const NetworkPass<T> pass(network, file.array("inputs/images"), file.array("inputs/soft_targets"),
-                            file.array("inputs/gumbel"));
+                            file.array("inputs/gumbel"), device);
 
   GoldenComparison compare(file.name(), dtype_of_v<T>);
   compare.expect("logits", pass.logits, file.array("outputs/logits"), Limit::kOutput);
@@ -372,12 +384,13 @@ void check_model(const GoldenFile& file) {
 
 TEST(golden, model_fp64) { for_each_file("model", check_model<double>); }
 TEST(golden, model_fp32) { for_each_file("model", check_model<float>); }
+TEST(gpu, golden_model_fp32) { for_each_file_on_gpu("model", check_model<float>); }
 
 template <class T>
-void check_train(const GoldenFile& file) {
+void check_train(const GoldenFile& file, Device device) {
   ParameterStore store;
   const QuadMamba network(store, config_of(file));
-  store.allocate(dtype_of_v<T>, Device{}, 0);
+  store.allocate(dtype_of_v<T>, device, 0);
   load_parameters<T>(store, file);
   if (testing::Test::HasFatalFailure()) return;
 
@@ -394,13 +407,13 @@ void check_train(const GoldenFile& file) {
   for (std::int64_t step = 0; step < file.integer("steps"); ++step) {
     store.gradients().zero();
     const NetworkPass<T> pass(network, file.array("inputs/images").at(step), file.array("inputs/soft_targets").at(step),
-                              file.array("inputs/gumbel").at(step));
+                              file.array("inputs/gumbel").at(step), device);
     StepRecord record;
     record.step = static_cast<std::uint32_t>(step);
     record.learning_rate = file.number("lr");
     record.ema_decay = file.number("ema_decay");
     optimizer.correct_bias(record);
-    optimizer.step(&record, pass.loss);
+    optimizer.step(static_cast<const StepRecord*>(record_tensor(record, device).raw()), pass.loss);
     losses.push_back(pass.loss.template to_vector<T>().at(0));
     norms.push_back(optimizer.grad_norm().to_vector<double>().at(0));
     if (file.has("outputs/selected")) compare_selected(file, pass.probe, file.array("outputs/selected").at(step));
@@ -417,6 +430,7 @@ void check_train(const GoldenFile& file) {
 
 TEST(golden, train_fp64) { for_each_file("train", check_train<double>); }
 TEST(golden, train_fp32) { for_each_file("train", check_train<float>); }
+TEST(gpu, golden_train_fp32) { for_each_file_on_gpu("train", check_train<float>); }
 
 }  // namespace
 }  // namespace qm::test

@@ -54,12 +54,12 @@ std::string read_text(hid_t attribute, hid_t type) {
 // ---- arrays ----------------------------------------------------------------------------------------------------------
 
 template <class T>
-Tensor GoldenArray::tensor() const {
-  return Tensor::from(std::vector<T>(values.begin(), values.end()), shape);
+Tensor GoldenArray::tensor(Device device) const {
+  return Tensor::from(std::vector<T>(values.begin(), values.end()), shape).to(device);
 }
-template Tensor GoldenArray::tensor<float>() const;
-template Tensor GoldenArray::tensor<double>() const;
-template Tensor GoldenArray::tensor<std::int32_t>() const;
+template Tensor GoldenArray::tensor<float>(Device) const;
+template Tensor GoldenArray::tensor<double>(Device) const;
+template Tensor GoldenArray::tensor<std::int32_t>(Device) const;
 
 GoldenArray GoldenArray::at(std::int64_t index) const {
   GoldenArray part{Shape(shape.begin() + 1, shape.end()), {}, stored_float32};

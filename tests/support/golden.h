@@ -16,7 +16,7 @@ struct GoldenArray {
   bool stored_float32 = false;
 
   template <class T>
-  Tensor tensor() const;
+  Tensor tensor(Device device = {}) const;
   /// The slice [index] of the first axis.
   GoldenArray at(std::int64_t index) const;
   double norm() const;

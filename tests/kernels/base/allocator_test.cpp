@@ -106,10 +106,10 @@ TEST(kernels, allocator_names_size_and_device_when_memory_ends) {
 
 TEST(kernels, allocator_names_a_device_without_back_end) {
   try {
-    allocator_for(Device{DeviceType::kCuda, 1});
-    FAIL() << "found a GPU";
+    allocator_for(Device{DeviceType::kCuda, 999});
+    FAIL() << "found a thousand GPUs";
   } catch (const CudaError& error) {
-    EXPECT_NE(std::string(error.what()).find("cuda:1"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("cuda:999"), std::string::npos) << error.what();
   }
 }
 

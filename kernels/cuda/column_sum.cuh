@@ -1,0 +1,52 @@
+// Sums over the rows of a matrix, in two stages of fixed order: chunks of rows into a partial sum each, then the partial
+// sums. The chunks follow from the number of rows alone, not from the device. This is how every parameter gradient that
+// is a sum over tokens is made; an op that forms its summands itself does the first stage and leaves it the second.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/launch.cuh"
+
+namespace qm::cuda {
+
+/// Blocks of the first stage are kColumns × kRowLanes threads: neighbouring threads take neighbouring columns, and row
+/// lane i takes the chunk's rows i, i + kRowLanes, …
+inline constexpr int kColumns = 32;
+inline constexpr int kRowLanes = 8;
+
+struct RowChunks {
+  std::int64_t rows;  ///< a chunk; the last may hold fewer
+  std::int64_t count;
+
+  /// The first stage's grid: chunks × groups of kColumns columns.
+  dim3 grid(std::int64_t width) const {
+    return dim3(static_cast<unsigned int>(count), static_cast<unsigned int>(ceil_div(width, kColumns)));
+  }
+  static dim3 block() { return dim3(kColumns, kRowLanes); }
+};
+
+/// At most 512 chunks, which one block of the second stage adds, of at least `least` rows.
+inline RowChunks row_chunks(std::int64_t rows, std::int64_t least = 64) {
+  const std::int64_t each = std::max(least, ceil_div(rows, 512));
+  return {each, ceil_div(rows, each)};
+}
+
+/// The sum of a column over the block's row lanes, in their order; right in row lane 0. All threads must call it.
+template <class R>
+__device__ __forceinline__ R sum_row_lanes(R value) {
+  __shared__ R lanes[kRowLanes][kColumns];
+  lanes[threadIdx.y][threadIdx.x] = value;
+  __syncthreads();
+  R sum = 0;
+  if (threadIdx.y == 0) {
+    for (int lane = 0; lane < kRowLanes; ++lane) sum += lanes[lane][threadIdx.x];
+  }
+  __syncthreads();  // the next call may write
+  return sum;
+}
+
+/// total[c] += Σ_rows x[row, c];   x (rows, width), total (width)
+template <class T>
+void add_column_sums(const Stream& stream, std::int64_t rows, std::int64_t width, const T* x, Real<T>* total);
+
+}  // namespace qm::cuda

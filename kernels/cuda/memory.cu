@@ -1,0 +1,91 @@
+#include "kernels/memory.h"
+
+#include "kernels/cuda/launch.cuh"
+
+namespace qm::cuda {
+namespace {
+
+template <class To, class From>
+__device__ __forceinline__ To convert(From value) {
+  if constexpr (std::is_same_v<To, From>) {
+    return value;
+  } else if constexpr (std::is_same_v<To, bfloat16>) {
+    return from_real<bfloat16>(static_cast<float>(value));
+  } else if constexpr (std::is_same_v<From, bfloat16>) {
+    return static_cast<To>(to_real(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+// y[i] = (To) x[i]. A thread an element: x, y (count).
+template <class From, class To>
+__global__ void cast_kernel(std::int64_t count, const From* x, To* y) {
+  const std::int64_t i = global_thread();
+  if (i < count) y[i] = convert<To>(x[i]);
+}
+
+// y[i] += x[i]. A thread an element: x, y (count).
+template <class T>
+__global__ void add_inplace_kernel(std::int64_t count, const T* x, T* y) {
+  const std::int64_t i = global_thread();
+  if (i < count) y[i] += x[i];
+}
+
+template <class From, class To>
+void cast_typed(const Stream& stream, const void* x, void* y, std::int64_t count) {
+  cast_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, static_cast<const From*>(x),
+                                                                static_cast<To*>(y));
+  check_launch("cast");
+}
+
+template <class From>
+void cast_from(const Stream& stream, const void* x, DType to, void* y, std::int64_t count) {
+  switch (to) {
+    case DType::kFloat32: return cast_typed<From, float>(stream, x, y, count);
+    case DType::kFloat64: return cast_typed<From, double>(stream, x, y, count);
+    case DType::kBFloat16: return cast_typed<From, bfloat16>(stream, x, y, count);
+    default: throw ShapeError(concat("cast: cannot convert to ", name_of(to)));
+  }
+}
+
+}  // namespace
+
+void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes) {
+  if (bytes == 0) return;
+  const bool between_gpus = to_device.type == from_device.type && to_device != from_device;
+  // Streams of different GPUs do not wait for one another.
+  if (between_gpus) wait_for(thread_stream(from_device));
+  make_current(stream.device);
+  // Memory that is not pinned is staged before the call returns, so the caller may change it at once.
+  QM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)));
+  if (between_gpus || to_device.type == DeviceType::kCpu) wait_for(stream);
+}
+
+void zero_bytes(const Stream& stream, void* data, std::size_t bytes) {
+  if (bytes > 0) QM_CUDA_CHECK(cudaMemsetAsync(data, 0, bytes, native(stream)));
+}
+
+void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count) {
+  if (count == 0) return;
+  switch (from) {
+    case DType::kFloat32: return cast_from<float>(stream, x, to, y, count);
+    case DType::kFloat64: return cast_from<double>(stream, x, to, y, count);
+    case DType::kBFloat16: return cast_from<bfloat16>(stream, x, to, y, count);
+    case DType::kUInt8: return cast_from<std::uint8_t>(stream, x, to, y, count);
+    default: throw ShapeError(concat("cast: cannot convert from ", name_of(from)));
+  }
+}
+
+template <class T>
+void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
+  if (count == 0) return;
+  add_inplace_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, x, y);
+  check_launch("add_inplace");
+}
+
+template void add_inplace(const Stream&, const float*, float*, std::int64_t);
+template void add_inplace(const Stream&, const double*, double*, std::int64_t);
+
+}  // namespace qm::cuda
