@@ -65,72 +65,43 @@ class Dice {
   int used_ = 4;
 };
 
-// ---- shapes: signed distance to the outline, negative inside, in units of half the glyph's size; y points down
-// -------
+// ---- patterns: what fills a glyph, between −1 and 1, as a function of the place in pixels
+// -----------------------------
 
-double rectangle(Point p, Point center, double half_width, double half_height) {
-  return std::max(std::abs(p.x - center.x) - half_width, std::abs(p.y - center.y) - half_height);
-}
-
-double segment(Point p, Point from, Point to, double half_width) {
-  const Point along{to.x - from.x, to.y - from.y};
-  const double length2 = along.x * along.x + along.y * along.y;
-  const double t = std::clamp(((p.x - from.x) * along.x + (p.y - from.y) * along.y) / length2, 0.0, 1.0);
-  return std::hypot(p.x - from.x - t * along.x, p.y - from.y - t * along.y) - half_width;
-}
-
-double bars(Point p) {
-  return std::min(
-      {rectangle(p, {0, -0.72}, 0.9, 0.21), rectangle(p, {0, 0}, 0.9, 0.21), rectangle(p, {0, 0.72}, 0.9, 0.21)});
+/// Stripes that change along the direction `angle` (radians).
+double stripes(Point p, double angle, double period) {
+  return std::sin(2 * std::numbers::pi / period * (p.x * std::cos(angle) + p.y * std::sin(angle)));
 }
 
 double checker(Point p) {
-  return std::min(rectangle(p, {-0.45, -0.45}, 0.45, 0.45), rectangle(p, {0.45, 0.45}, 0.45, 0.45));
+  return stripes(p, 0, 6) * stripes(p, std::numbers::pi / 2, 6);
 }
 
-double chevron(Point p) {
-  return std::min(segment(p, {-0.7, 0.5}, {0, -0.5}, 0.26), segment(p, {0, -0.5}, {0.7, 0.5}, 0.26));
+double rings(Point p) {
+  return std::sin(2 * std::numbers::pi / 5 * std::hypot(p.x, p.y));
 }
 
-double plus(Point p) {
-  return std::min(rectangle(p, {}, 0.95, 0.27), rectangle(p, {}, 0.27, 0.95));
-}
-
-double cross(Point p) {
-  const double scale = std::numbers::sqrt2 / 2;
-  return plus({scale * (p.x + p.y), scale * (p.x - p.y)});
-}
-
-double disc(Point p) {
-  return std::hypot(p.x, p.y) - 0.85;
-}
-
-double hourglass(Point p) {
-  return std::max(std::abs(p.y) - 0.9, 0.75 * (std::abs(p.x) - 0.85 * std::abs(p.y) - 0.12));
-}
-
-double ring(Point p) {
-  return std::abs(std::hypot(p.x, p.y) - 0.7) - 0.24;
-}
-
-double tee(Point p) {
-  return std::min(rectangle(p, {0, -0.65}, 0.9, 0.25), rectangle(p, {0, 0.1}, 0.25, 0.85));
-}
-
-double triangle(Point p) {
-  return std::max(p.y - 0.75, 0.87 * std::abs(p.x) - 0.5 * (p.y + 0.95));
+template <int eighths, int period>
+double striped(Point p) {
+  return stripes(p, std::numbers::pi * eighths / 8, period);
 }
 
 struct GlyphClass {
   std::string_view name;
-  double (*distance)(Point);
+  double (*pattern)(Point);
 };
 
 constexpr std::array kClasses{
-    GlyphClass{"bars", bars},         GlyphClass{"checker", checker}, GlyphClass{"chevron", chevron},
-    GlyphClass{"cross", cross},       GlyphClass{"disc", disc},       GlyphClass{"hourglass", hourglass},
-    GlyphClass{"plus", plus},         GlyphClass{"ring", ring},       GlyphClass{"tee", tee},
-    GlyphClass{"triangle", triangle},
+    GlyphClass{"checker", checker},
+    GlyphClass{"falling", striped<6, 4>},
+    GlyphClass{"falling_wide", striped<6, 8>},
+    GlyphClass{"horizontal", striped<4, 4>},
+    GlyphClass{"horizontal_wide", striped<4, 8>},
+    GlyphClass{"rings", rings},
+    GlyphClass{"rising", striped<2, 4>},
+    GlyphClass{"rising_wide", striped<2, 8>},
+    GlyphClass{"vertical", striped<0, 4>},
+    GlyphClass{"vertical_wide", striped<0, 8>},
 };
 
 // ---- drawing --------------------------------------------------------------------------------------------------------
@@ -155,7 +126,7 @@ void add_grating(Canvas& canvas, Dice& dice) {
   const double angle = dice.uniform(0, std::numbers::pi);
   const double frequency = 2 * std::numbers::pi / dice.uniform(4, 24);
   const double phase = dice.uniform(0, 2 * std::numbers::pi);
-  const Color amplitude = random_color(dice, -24, 24);
+  const Color amplitude = random_color(dice, -20, 20);
   const Point wave{frequency * std::cos(angle), frequency * std::sin(angle)};
   for_each_pixel(canvas, [&](Color& pixel, Point at) {
     const double value = std::sin(wave.x * at.x + wave.y * at.y + phase);
@@ -170,58 +141,60 @@ void add_noise(Canvas& canvas, Dice& dice) {
   });
 }
 
-/// What glyph and strokes are drawn with: a bright fill with a dark rim or the reverse, seen on any background.
-struct Ink {
-  Color fill, rim;
+/// The two inks of an image, far enough apart to be seen on any background.
+struct Inks {
+  Color light, dark;
 };
 
-Ink random_ink(Dice& dice) {
-  const bool bright = dice.coin();
-  const Color light = random_color(dice, 205, 255);
-  const Color dark = random_color(dice, 0, 50);
-  return bright ? Ink{light, dark} : Ink{dark, light};
+double mix(double from, double to, double weight) {
+  return from + weight * (to - from);
 }
 
-/// `distance` is in pixels; edges are one pixel soft.
-void blend(Color& pixel, double distance, const Ink& ink) {
-  constexpr double kRimWidth = 1.0;
-  constexpr double kRimOpacity = 0.6;
-  const double rim = kRimOpacity * std::clamp(0.5 + kRimWidth - distance, 0.0, 1.0);
-  const double fill = std::clamp(0.5 - distance, 0.0, 1.0);
-  for (int channel = 0; channel < 3; ++channel) {
-    pixel[channel] += rim * (ink.rim[channel] - pixel[channel]);
-    pixel[channel] += fill * (ink.fill[channel] - pixel[channel]);
-  }
+void blend(Color& pixel, const Color& ink, double weight) {
+  for (int channel = 0; channel < 3; ++channel) pixel[channel] = mix(pixel[channel], ink[channel], weight);
 }
 
-void draw_stroke(Canvas& canvas, Dice& dice, const Ink& ink) {
+/// Distance in pixels to the segment between two points.
+double distance_to(Point p, Point from, Point to) {
+  const Point along{to.x - from.x, to.y - from.y};
+  const double length2 = along.x * along.x + along.y * along.y;
+  const double t = std::clamp(((p.x - from.x) * along.x + (p.y - from.y) * along.y) / length2, 0.0, 1.0);
+  return std::hypot(p.x - from.x - t * along.x, p.y - from.y - t * along.y);
+}
+
+void draw_stroke(Canvas& canvas, Dice& dice, const Color& ink) {
   const Point from{dice.uniform(0, kGlyphImageSize), dice.uniform(0, kGlyphImageSize)};
   const double angle = dice.uniform(0, 2 * std::numbers::pi);
   const double length = dice.uniform(5, 12);
   const Point to{from.x + length * std::cos(angle), from.y + length * std::sin(angle)};
   const double half_width = dice.uniform(0.9, 1.6);
-  for_each_pixel(canvas, [&](Color& pixel, Point at) { blend(pixel, segment(at, from, to, half_width), ink); });
+  for_each_pixel(canvas, [&](Color& pixel, Point at) {
+    blend(pixel, ink, std::clamp(0.5 + half_width - distance_to(at, from, to), 0.0, 1.0));  // edges one pixel soft
+  });
 }
 
 GlyphBox random_box(Dice& dice) {
-  const std::int64_t size = 15 + dice.below(5);
+  const std::int64_t size = 16 + dice.below(5);
   const std::int64_t top = dice.below(kGlyphImageSize - size + 1);
   const std::int64_t left = dice.below(kGlyphImageSize - size + 1);
   return {top, left, size, size};
 }
 
-void draw_shape(Canvas& canvas, Dice& dice, const Ink& ink, const GlyphBox& box, const GlyphClass& shape) {
-  constexpr double kRim = 1;  // pixels that the rim takes inside the box
-  const double half_size = static_cast<double>(box.height) / 2 - kRim;
-  const Point center{static_cast<double>(box.left) + static_cast<double>(box.width) / 2,
-                     static_cast<double>(box.top) + static_cast<double>(box.height) / 2};
-  const double tilt = dice.uniform(-0.15, 0.15);
-  const double cosine = std::cos(tilt) / half_size;
-  const double sine = std::sin(tilt) / half_size;
+/// A disc filled with the class's pattern, tilted a little, its phase and polarity random.
+void draw_glyph_in(Canvas& canvas, Dice& dice, const Inks& inks, const GlyphBox& box, const GlyphClass& glyph) {
+  const double radius = static_cast<double>(box.height) / 2;
+  const Point center{static_cast<double>(box.left) + radius, static_cast<double>(box.top) + radius};
+  const double tilt = dice.uniform(-0.12, 0.12);
+  const Point phase{dice.uniform(-4, 4), dice.uniform(-4, 4)};
+  const double polarity = dice.coin() ? 1 : -1;
   for_each_pixel(canvas, [&](Color& pixel, Point at) {
     const Point offset{at.x - center.x, at.y - center.y};
-    const Point local{cosine * offset.x + sine * offset.y, cosine * offset.y - sine * offset.x};
-    blend(pixel, half_size * shape.distance(local), ink);
+    const double inside = std::clamp(0.5 + radius - std::hypot(offset.x, offset.y), 0.0, 1.0);
+    const Point local{std::cos(tilt) * offset.x + std::sin(tilt) * offset.y + phase.x,
+                      std::cos(tilt) * offset.y - std::sin(tilt) * offset.x + phase.y};
+    const double light = std::clamp(0.5 + polarity * glyph.pattern(local), 0.0, 1.0);
+    blend(pixel, inks.dark, inside);
+    blend(pixel, inks.light, inside * light);
   });
 }
 
@@ -310,16 +283,17 @@ std::span<const std::string_view> glyph_classes() {
 
 GlyphImage draw_glyph(std::uint64_t seed, std::string_view split, std::uint32_t index) {
   Dice dice(seed, split, index);
-  Canvas canvas(static_cast<std::size_t>(kGlyphImageSize * kGlyphImageSize), random_color(dice, 75, 180));
+  Canvas canvas(static_cast<std::size_t>(kGlyphImageSize * kGlyphImageSize), random_color(dice, 120, 136));
   const std::int64_t gratings = 3 + dice.below(3);
   for (std::int64_t count = 0; count < gratings; ++count) add_grating(canvas, dice);
   add_noise(canvas, dice);
 
-  const Ink ink = random_ink(dice);
-  const std::int64_t strokes = 4 + dice.below(4);
-  for (std::int64_t count = 0; count < strokes; ++count) draw_stroke(canvas, dice, ink);
+  const Inks inks{random_color(dice, 205, 255), random_color(dice, 0, 50)};
+  const std::int64_t strokes = dice.below(4);
+  for (std::int64_t count = 0; count < strokes; ++count)
+    draw_stroke(canvas, dice, dice.coin() ? inks.light : inks.dark);
   const GlyphBox box = random_box(dice);
-  draw_shape(canvas, dice, ink, box, kClasses[index % kClasses.size()]);
+  draw_glyph_in(canvas, dice, inks, box, kClasses[index % kClasses.size()]);
   return {to_image(canvas), box};
 }
 

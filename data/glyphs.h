@@ -1,9 +1,9 @@
 // Generated images for the quickstart and for tests: where to look matters.
 //
-// Each is 64×64 and shows one small glyph, the class, lying anywhere inside it, on a background of oriented gratings,
-// noise and strokes in the glyph's own ink that are drawn alike for all classes. Position, size, tilt, ink and
-// background are random, so that no pixel, nor any weighted sum of pixels, tells the class; the shape of the glyph
-// does.
+// Each is 64×64 and shows one small glyph, the class: a disc filled with one of ten black-and-white patterns, lying
+// anywhere inside the image, on a background of oriented colour gratings, noise and a few strokes. Position, size, tilt,
+// phase, polarity and background are random and the patterns average to grey, so that no pixel, nor any weighted sum of
+// pixels, tells the class; a model that looks at the glyph sees it plainly.
 #pragma once
 
 #include <cstdint>

@@ -17,7 +17,7 @@ void write_split(const std::string& folder, const std::string& split, std::int64
 
 int run_glyphs(std::span<const std::string> arguments, const Environment&) {
   std::string output;
-  std::int64_t train = 8000;
+  std::int64_t train = 20000;
   std::int64_t val = 1000;
   std::uint64_t seed = 0;
   CommandLine line(

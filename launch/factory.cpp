@@ -65,7 +65,7 @@ DType master_dtype(const Recipe& recipe) {
   return recipe.precision == Precision::kFp64 ? DType::kFloat64 : DType::kFloat32;
 }
 
-Device choose_device(const std::string& name, Precision precision) {
+Device choose_device(const std::string& name, Precision precision, int ranks) {
 #ifdef QM_HAVE_CUDA
   QM_CHECK(name != "cuda" || cuda_device_count() > 0, ConfigError, "--device cuda: found no GPU and driver to use");
 #else
@@ -75,7 +75,10 @@ Device choose_device(const std::string& name, Precision precision) {
            "--device cuda: precision fp64 runs on the CPU only");
   QM_CHECK(precision != Precision::kBf16, ConfigError,
            "precision bf16: no device computes in it yet; use --set precision=fp32");
-  const bool on_gpu = name == "cuda" || (name == "auto" && precision != Precision::kFp64 && cuda_device_count() > 0);
+  QM_CHECK(name != "cuda" || ranks == 1, ConfigError, "--device cuda: one process only, got ", ranks,
+           " ranks; several run on the CPU");
+  const bool suits_gpu = precision != Precision::kFp64 && ranks == 1;
+  const bool on_gpu = name == "cuda" || (name == "auto" && suits_gpu && cuda_device_count() > 0);
   return on_gpu ? Device{DeviceType::kCuda, 0} : Device{};
 }
 

@@ -22,8 +22,9 @@ ImageNormalization normalization(const Recipe& recipe);
 /// float64 for fp64, else float32.
 DType master_dtype(const Recipe& recipe);
 
-/// "auto", "cpu" or "cuda" → a device that this build has and the recipe's precision runs on. Throws ConfigError.
-Device choose_device(const std::string& name, Precision precision);
+/// "auto", "cpu" or "cuda" → a device that this build has and that the recipe's precision and a job of `ranks` processes
+/// run on: the GPU takes fp32 and, until ranks can exchange gradients between GPUs, one process. Throws ConfigError.
+Device choose_device(const std::string& name, Precision precision, int ranks = 1);
 
 /// A network with its parameters, allocated and initialised from the recipe's seed.
 struct Network {

@@ -57,7 +57,7 @@ step "Evaluation of $checkpoint"
 
 step "Predictions"
 predicted=()
-for class in disc ring triangle; do
+for class in checker rings vertical; do
   examples=("$images/val/$class"/*.jpg)
   predicted+=("${examples[0]}")
 done

@@ -51,12 +51,6 @@ Samples collect(const char* split, std::uint32_t count, std::int64_t crop) {
   return samples;
 }
 
-/// The same samples with every value's distance from mid-grey: dark and bright ink become alike.
-Samples contrast_of(Samples samples) {
-  for (float& value : samples.values) value = std::abs(value);
-  return samples;
-}
-
 /// Multinomial logistic regression by stochastic gradient descent with momentum.
 class LogisticRegression {
  public:
@@ -259,21 +253,12 @@ TEST(data, glyph_folder_leaves_nothing_when_the_disk_is_full) {
 }
 
 // The point of these images: no weighted sum of pixels finds the class, even one that learns its training set by heart.
-// Distance from mid-grey does not help either, unless the regression is shown where to look.
 TEST(data, glyphs_need_more_than_a_logistic_regression) {
-  constexpr std::uint32_t kTrain = 3000, kValidation = 1000;
-  const Samples train = collect("train", kTrain, kGlyphImageSize);
-  const Samples validation = collect("val", kValidation, kGlyphImageSize);
+  const Samples train = collect("train", 3000, kGlyphImageSize);
+  const Samples validation = collect("val", 1000, kGlyphImageSize);
   const LogisticRegression on_pixels(train, 8, 0.003f);
-  EXPECT_LT(on_pixels.accuracy(validation), 0.30);
   EXPECT_GT(on_pixels.accuracy(train), 0.40);
-
-  const LogisticRegression on_contrast(contrast_of(train), 8, 0.003f);
-  EXPECT_LT(on_contrast.accuracy(contrast_of(validation)), 0.30);
-
-  constexpr std::int64_t kCrop = 20;
-  const LogisticRegression on_glyph(contrast_of(collect("train", kTrain, kCrop)), 20, 0.01f);
-  EXPECT_GT(on_glyph.accuracy(contrast_of(collect("val", kValidation, kCrop))), 0.60);
+  EXPECT_LT(on_pixels.accuracy(validation), 0.30);
 }
 
 }  // namespace
