@@ -64,7 +64,7 @@ TEST(launch, refuses_missing_and_empty_data) {
 
 TEST(launch, pack_names_a_truncated_jpeg_or_skips_it) {
   const SmallProject project(30, 10);
-  const std::string truncated = first_file_in(project / "images/train/disc");
+  const std::string truncated = first_file_in(project / "images/train/rings");
   fs::resize_file(truncated, fs::file_size(truncated) / 2);
   Strings arguments{"pack", "--input", project / "images/train", "--split", "train", "--output", project / "packed"};
   refuse(arguments, {truncated});
@@ -125,11 +125,11 @@ TEST(launch, refuses_data_of_other_classes) {
   refuse_train(project, {"model.classes=7"}, {project.data(), "10 classes", "model.classes is 7"});
 
   fs::copy(project / "images/val", project / "renamed", fs::copy_options::recursive);
-  fs::rename(project / "renamed/disc", project / "renamed/dish");
+  fs::rename(project / "renamed/rings", project / "renamed/wrings");
   pack({.input = project / "renamed", .split = "val", .output = project / "renamed-shards"});
   refuse({"eval", "--checkpoint", project.checkpoint(), "--data", project / "renamed-shards"},
          {project / "renamed-shards", "classes"});
-  fs::remove_all(project / "renamed/dish");
+  fs::remove_all(project / "renamed/wrings");
   pack({.input = project / "renamed", .split = "val", .output = project / "fewer-shards"});
   refuse({"eval", "--checkpoint", project.checkpoint(), "--data", project / "fewer-shards"},
          {project / "fewer-shards", "classes"});
@@ -147,7 +147,7 @@ void expect_no_command_reads(const TrainedProject& project, const std::string& f
   refuse({"inspect", file}, {file});
   refuse({"inspect", "--hash", file}, {file});
   refuse({"eval", "--checkpoint", file, "--data", project.data()}, {file});
-  refuse({"predict", "--checkpoint", file, project / "images/val/disc/00000.jpg"}, {file});
+  refuse({"predict", "--checkpoint", file, project / "images/val/rings/00000.jpg"}, {file});
 }
 
 TEST(launch, refuses_damaged_checkpoints) {
@@ -313,7 +313,7 @@ TEST(launch, predict_refuses_what_is_no_image) {
   const std::string text = project / "text.jpg", empty = project / "empty.jpg", cut = project / "cut.jpg";
   std::ofstream(text) << "no image at all";
   std::ofstream(empty).flush();
-  std::vector<std::uint8_t> jpeg = bytes_of_file(first_file_in(project / "images/val/disc"));
+  std::vector<std::uint8_t> jpeg = bytes_of_file(first_file_in(project / "images/val/rings"));
   jpeg.resize(jpeg.size() / 2);
   write_bytes(cut, jpeg);
   for (const std::string& image : {text, empty, cut, project / "missing.jpg", project / "images"}) {

@@ -144,7 +144,7 @@ TEST(launch, inspect_tells_what_a_checkpoint_and_a_shard_hold) {
   }
   const ProgramResult shard = run_quadmamba({"inspect", run.project().data() + "/val-00000-of-00002.h5"});
   EXPECT_TRUE(shard.succeeded()) << shard.describe();
-  for (const char* part : {"split val, every byte verified", "JPEG", "classes        10", "disc"}) {
+  for (const char* part : {"split val, every byte verified", "JPEG", "classes        10", "rings"}) {
     EXPECT_NE(shard.out.find(part), std::string::npos) << part << " is not in\n" << shard.describe();
   }
   const ProgramResult recipe = run_quadmamba({"inspect", run.project() / "run/recipe.toml", "--recipe"});
