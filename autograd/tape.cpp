@@ -8,7 +8,7 @@ namespace {
 thread_local Tape* recording_tape = nullptr;
 
 void add_to(const Tensor& total, const Tensor& part) {
-  visit_real(total.dtype(), "tape", [&]<class T>() {
+  visit_activation(total.dtype(), "tape", [&]<class T>() {
     add_inplace<T>(total.stream(), part.data<T>(), total.data<T>(), total.count());
   });
 }

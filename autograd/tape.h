@@ -23,6 +23,7 @@ struct Variable {
   bool requires_grad = false;
   bool leaf = true;
   Tensor grad;                ///< flat or shaped, always of the tensor's count
+  Tensor rounded;             ///< leaves only: their values in the activations' dtype, where that is another
   std::function<void()> hook;  ///< leaves only
   std::int64_t pending_uses = 0;
 };

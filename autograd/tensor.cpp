@@ -99,6 +99,19 @@ Tensor Tensor::to(DType dtype) const {
   return converted;
 }
 
+Tensor Tensor::in(DType dtype) const {
+  if (dtype == dtype_) return *this;
+  const bool kept = variable_ && variable_->rounded.defined() && variable_->rounded.dtype() == dtype;
+  return kept ? variable_->rounded.reshape(shape_) : to(dtype);
+}
+
+void Tensor::set_rounded(const Tensor& rounded) const {
+  QM_CHECK(rounded.count() == count() && rounded.device() == device_, ShapeError, "set_rounded: expected ",
+           to_string(shape_), " on ", device_.name(), ", got ", to_string(rounded.shape()), " on ",
+           rounded.device().name());
+  variable_->rounded = rounded;
+}
+
 Tensor Tensor::to(Device device) const {
   if (device == device_) return *this;
   Tensor moved = empty(shape_, dtype_, device);

@@ -62,6 +62,12 @@ class Tensor {
   /// A copy of its own memory, unknown to the tape.
   Tensor clone() const;
   Tensor to(DType dtype) const;
+  /// A leaf's values as operations on activations of `dtype` take them: the tensor itself if that is its dtype, else the
+  /// copy given to set_rounded, else to(dtype).
+  Tensor in(DType dtype) const;
+  /// Keeps `rounded` (same count and device) as this leaf's values in a lower precision. Whoever changes the values
+  /// brings it up to date.
+  void set_rounded(const Tensor& rounded) const;
   /// The tensor itself if it is there already, else a copy on `device`, unknown to the tape.
   Tensor to(Device device) const;
   /// Copies `source`'s elements here. Shapes and dtypes must agree; devices may differ.

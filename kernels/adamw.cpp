@@ -19,6 +19,6 @@ void adamw_step(const Stream& stream, const AdamWStep<T>& p) {
   QM_DISPATCH(adamw_step, stream, p);
 }
 
-QM_INSTANTIATE_CONTRACT(adamw_step, AdamWStep)
+QM_INSTANTIATE_REAL_CONTRACT(adamw_step, AdamWStep)
 
 }  // namespace qm

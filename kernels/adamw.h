@@ -38,6 +38,7 @@ struct AdamWStep {
   T* exp_avg;
   T* exp_avg_sq;
   T* ema;                 ///< null = no EMA
+  bfloat16* rounded;      ///< the new parameters, rounded, for bf16 activations; null = not wanted
   double* norm;           ///< out: the norm before clipping
   std::int32_t* not_finite;
 };

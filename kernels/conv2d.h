@@ -25,7 +25,7 @@ template <class T>
 struct Conv2dForward {
   Conv2dShape shape;
   const T* x;
-  const T* weight;
+  const Real<T>* weight;
   const Real<T>* bias;
   T* y;
 };
@@ -34,7 +34,7 @@ template <class T>
 struct Conv2dBackward {
   Conv2dShape shape;
   const T* x;
-  const T* weight;
+  const Real<T>* weight;
   const T* grad_y;
   T* grad_x;
   Real<T>* grad_weight;

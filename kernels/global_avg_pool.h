@@ -1,6 +1,6 @@
 // Global average pool: y[b, c] = mean over tokens of x[b, l, c].
 //
-//   x (batch, length, channels)  →  y (batch, channels)
+//   x (batch, length, channels)  →  y (batch, channels), in Real<T>: what follows is small and decides on classes
 // Backward: grad_x[b, l, c] = grad_y[b, c] / length      assigned
 #pragma once
 
@@ -15,13 +15,13 @@ template <class T>
 struct GlobalAvgPoolForward {
   std::int64_t batch, length, channels;
   const T* x;
-  T* y;
+  Real<T>* y;
 };
 
 template <class T>
 struct GlobalAvgPoolBackward {
   std::int64_t batch, length, channels;
-  const T* grad_y;
+  const Real<T>* grad_y;
   T* grad_x;
 };
 

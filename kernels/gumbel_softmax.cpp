@@ -24,7 +24,7 @@ void gumbel_softmax_backward(const Stream& stream, const GumbelSoftmaxBackward<T
   QM_DISPATCH(gumbel_softmax_backward, stream, p);
 }
 
-QM_INSTANTIATE_CONTRACT(gumbel_softmax_forward, GumbelSoftmaxForward)
-QM_INSTANTIATE_CONTRACT(gumbel_softmax_backward, GumbelSoftmaxBackward)
+QM_INSTANTIATE_REAL_CONTRACT(gumbel_softmax_forward, GumbelSoftmaxForward)
+QM_INSTANTIATE_REAL_CONTRACT(gumbel_softmax_backward, GumbelSoftmaxBackward)
 
 }  // namespace qm

@@ -36,7 +36,10 @@ void cast(const Stream& stream, DType from, const void* x, DType to, void* y, st
 
 template <class T>
 void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
-  if (stream.device.type == DeviceType::kCpu) return cpu::add_inplace(x, y, count);
+  if constexpr (!std::is_same_v<T, bfloat16>) {
+    if (stream.device.type == DeviceType::kCpu) return cpu::add_inplace(x, y, count);
+  }
+  if (stream.device.type == DeviceType::kCpu) throw_gpu_only("add_inplace");
 #ifdef QM_HAVE_CUDA
   cuda::make_current(stream.device);
   cuda::add_inplace(stream, x, y, count);
@@ -47,5 +50,6 @@ void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
 
 template void add_inplace(const Stream&, const float*, float*, std::int64_t);
 template void add_inplace(const Stream&, const double*, double*, std::int64_t);
+template void add_inplace(const Stream&, const bfloat16*, bfloat16*, std::int64_t);
 
 }  // namespace qm

@@ -21,7 +21,7 @@ void zero_bytes(const Stream& stream, void* data, std::size_t bytes);
 /// y[i] = (To) x[i], round to nearest even. float32, float64 and bfloat16 in any combination, uint8 → real.
 void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count);
 
-/// y[i] += x[i]; T is float or double.
+/// y[i] += x[i]; T is float, double or, on a GPU, bfloat16.
 template <class T>
 void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count);
 

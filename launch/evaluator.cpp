@@ -60,7 +60,7 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
   while (const auto batch = loader.next()) {
     const Batch padded = pad(*batch, batch_size);
     const Tensor x =
-        normalize_images(padded.images.to(device), normalization(recipe), network.parameters.values().dtype());
+        normalize_images(padded.images.to(device), normalization(recipe), network.parameters.activations());
     add_classification_metrics((*network.model)(x, ForwardContext{}), padded.labels.to(device), sums);
   }
   communicator.all_reduce_sum(sums);

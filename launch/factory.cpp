@@ -65,6 +65,10 @@ DType master_dtype(const Recipe& recipe) {
   return recipe.precision == Precision::kFp64 ? DType::kFloat64 : DType::kFloat32;
 }
 
+DType activation_dtype(const Recipe& recipe) {
+  return recipe.precision == Precision::kBf16 ? DType::kBFloat16 : master_dtype(recipe);
+}
+
 Device choose_device(const std::string& name, Precision precision, int ranks) {
 #ifdef QM_HAVE_CUDA
   QM_CHECK(name != "cuda" || cuda_device_count() > 0, ConfigError, "--device cuda: found no GPU and driver to use");
@@ -73,18 +77,18 @@ Device choose_device(const std::string& name, Precision precision, int ranks) {
 #endif
   QM_CHECK(name != "cuda" || precision != Precision::kFp64, ConfigError,
            "--device cuda: precision fp64 runs on the CPU only");
-  QM_CHECK(precision != Precision::kBf16, ConfigError,
-           "precision bf16: no device computes in it yet; use --set precision=fp32");
   QM_CHECK(name != "cuda" || ranks == 1, ConfigError, "--device cuda: one process only, got ", ranks,
            " ranks; several run on the CPU");
   const bool suits_gpu = precision != Precision::kFp64 && ranks == 1;
   const bool on_gpu = name == "cuda" || (name == "auto" && suits_gpu && cuda_device_count() > 0);
+  QM_CHECK(on_gpu || precision != Precision::kBf16, ConfigError,
+           "precision bf16 needs a GPU; on the CPU use --set precision=fp32");
   return on_gpu ? Device{DeviceType::kCuda, 0} : Device{};
 }
 
 Network::Network(const Recipe& recipe, Device device)
     : model(std::make_unique<QuadMamba>(parameters, model_config(recipe))) {
-  parameters.allocate(master_dtype(recipe), device, recipe.seed);
+  parameters.allocate(master_dtype(recipe), device, recipe.seed, activation_dtype(recipe));
 }
 
 }  // namespace qm

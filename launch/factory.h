@@ -21,6 +21,8 @@ ImageNormalization normalization(const Recipe& recipe);
 
 /// float64 for fp64, else float32.
 DType master_dtype(const Recipe& recipe);
+/// bfloat16 for bf16, else master_dtype.
+DType activation_dtype(const Recipe& recipe);
 
 /// "auto", "cpu" or "cuda" → a device that this build has and that the recipe's precision and a job of `ranks` processes
 /// run on: the GPU takes fp32 and, until ranks can exchange gradients between GPUs, one process. Throws ConfigError.

@@ -23,7 +23,7 @@ Tensor load_image_input(const std::string& file, const Recipe& recipe) {
   const std::int64_t height = recipe.model.height, width = recipe.model.width;
   const Tensor pixels = Tensor::empty({1, height, width, 3}, DType::kUInt8);
   transform_eval(image, loader_config(recipe).eval, height, width, pixels.data<std::uint8_t>());
-  return normalize_images(pixels, normalization(recipe), master_dtype(recipe));
+  return normalize_images(pixels, normalization(recipe), activation_dtype(recipe));
 }
 
 }  // namespace qm

@@ -16,10 +16,12 @@ ModelFile load_model_file(const std::string& file, const std::string& weights, c
   ModelFile model{.checkpoint = read_checkpoint(file), .recipe = {}, .network = nullptr};
   model.recipe = Recipe::parse(model.checkpoint.recipe, file + " (its recipe)", overrides);
   // A model trained in bf16 evaluates on the CPU in fp32: its masters are float32.
-  if (device != "cuda" && model.recipe.precision == Precision::kBf16) model.recipe.precision = Precision::kFp32;
+  const bool on_gpu = device == "cuda" || (device == "auto" && cuda_device_count() > 0);
+  if (!on_gpu && model.recipe.precision == Precision::kBf16) model.recipe.precision = Precision::kFp32;
   model.network = std::make_unique<Network>(model.recipe, choose_device(device, model.recipe.precision, ranks));
   const ParameterStore& parameters = model.network->parameters;
   load_named_tensors(weights_of(model.checkpoint, weights, file), parameters, parameters.values(), "model", file);
+  parameters.round();
   return model;
 }
 

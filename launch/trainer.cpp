@@ -120,6 +120,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
     const std::int64_t count = (recipe.train.global_batch + recipe.mix.group - 1) / recipe.mix.group;
     groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, options.device);
   }
+  optimizer_.keep_rounded(network_.parameters.rounded());
   connect_reducer();
   if (is_main()) folder_ = std::make_unique<RunFolder>(options.run_folder);
   open_run_folder(options.resume);
@@ -163,6 +164,7 @@ void Trainer::share_state_with_ranks() {
        {network_.parameters.values(), optimizer_.exp_avg(), optimizer_.exp_avg_sq(), optimizer_.ema()}) {
     if (tensor.defined()) communicator_.broadcast(tensor, 0);
   }
+  network_.parameters.round();
   std::vector<char> bytes(sizeof state_);
   std::memcpy(bytes.data(), &state_, sizeof state_);
   communicator_.broadcast_bytes(bytes, 0);
@@ -265,7 +267,7 @@ void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
       .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
       .record = record};
   const Device device = network_.device();
-  const MixedBatch mixed = mix_images(batch.images.to(device), batch.labels.to(device), settings, loss_.dtype());
+  const MixedBatch mixed = mix_images(batch.images.to(device), batch.labels.to(device), settings, network_.parameters.activations());
   Tape tape;
   Tensor loss;
   {
@@ -357,8 +359,10 @@ void Trainer::run_evaluation() {
     const Tensor& values = network_.parameters.values();
     const Tensor trained = values.clone();
     values.copy_from(ema);
+    network_.parameters.round();
     top1 = std::max(top1, log_evaluation("ema").top1);
     values.copy_from(trained);
+    network_.parameters.round();
   }
   new_best_ = state_.best_step == 0 || top1 > state_.best_top1;
   if (new_best_) {

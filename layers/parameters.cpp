@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "kernels/base/philox.h"
+#include "kernels/memory.h"
 
 namespace qm {
 namespace {
@@ -38,7 +39,7 @@ Parameter* ParameterStore::add(std::string name, Shape shape, Initializer initia
       Parameter{.name = std::move(name), .shape = std::move(shape), .initial = std::move(initial), .tensor = {}});
 }
 
-void ParameterStore::allocate(DType dtype, Device device, std::uint64_t seed) {
+void ParameterStore::allocate(DType dtype, Device device, std::uint64_t seed, DType activations) {
   std::int64_t total = 0;
   for (auto& parameter : parameters_) {
     parameter.offset = total;
@@ -57,11 +58,20 @@ void ParameterStore::allocate(DType dtype, Device device, std::uint64_t seed) {
   values_ = Tensor::empty({total}, dtype, device);
   values_.copy_from(host);
   gradients_ = Tensor::zeros({total}, dtype, device);
+  activations_ = activations;
+  if (activations != dtype) rounded_ = Tensor::empty({total}, activations, device);
+  round();
   for (auto& parameter : parameters_) {
     parameter.tensor = view(parameter, values_);
     parameter.tensor.set_requires_grad();
     parameter.tensor.set_grad(view(parameter, gradients_));
+    if (rounded_.defined()) parameter.tensor.set_rounded(view(parameter, rounded_));
   }
+}
+
+void ParameterStore::round() const {
+  if (!rounded_.defined()) return;
+  cast(values_.stream(), values_.dtype(), values_.raw(), rounded_.dtype(), rounded_.raw(), values_.count());
 }
 
 const Parameter* ParameterStore::find(const std::string& name) const {

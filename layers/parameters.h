@@ -50,8 +50,11 @@ class ParameterStore {
   /// Throws qm::Error on a name already taken.
   Parameter* add(std::string name, Shape shape, Initializer initial);
   /// Lays out values and gradients on `device` and sets the initial values of `seed`: the same numbers, rounded, for every
-  /// dtype.
-  void allocate(DType dtype, Device device, std::uint64_t seed);
+  /// dtype. With activations of a lower precision than `dtype` a rounded copy of all values is kept beside them.
+  void allocate(DType dtype, Device device, std::uint64_t seed, DType activations);
+  void allocate(DType dtype, Device device, std::uint64_t seed) { allocate(dtype, device, seed, dtype); }
+  /// Brings the rounded copy up to date. For whoever changes values() other than by the optimizer, which does it itself.
+  void round() const;
 
   const std::deque<Parameter>& list() const { return parameters_; }
   const Parameter* find(const std::string& name) const;
@@ -59,6 +62,8 @@ class ParameterStore {
 
   const Tensor& values() const { return values_; }        ///< flat, with padding between parameters
   const Tensor& gradients() const { return gradients_; }  ///< flat, the same layout
+  const Tensor& rounded() const { return rounded_; }      ///< flat, the same layout; undefined where none is kept
+  DType activations() const { return activations_; }
 
   /// A parameter's part of any flat buffer in this layout (values, gradients, moments, EMA).
   static Tensor view(const Parameter& parameter, const Tensor& flat) {
@@ -67,7 +72,8 @@ class ParameterStore {
 
  private:
   std::deque<Parameter> parameters_;  // a deque: pointers stay valid
-  Tensor values_, gradients_;
+  Tensor values_, gradients_, rounded_;
+  DType activations_ = DType::kFloat32;
 };
 
 /// A place in the tree of names.

@@ -9,17 +9,17 @@ namespace qm {
 Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
   if (bias.defined()) expect_shape("bias_gelu", "bias", bias, {x.dim(-1)});
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  visit_real(x.dtype(), "bias_gelu", [&]<class T>() {
+  visit_activation(x.dtype(), "bias_gelu", [&]<class T>() {
     bias_gelu_forward<T>(x.stream(), {.rows = rows_of(x), .channels = x.dim(-1), .x = x.data<T>(),
-                                      .bias = data_or_null<T>(bias), .y = y.data<T>()});
+                                      .bias = data_or_null<Real<T>>(bias), .y = y.data<T>()});
   });
 
   Tape::record("bias_gelu", {x, bias}, {y}, [=](Backward& grad) {
-    visit_real(x.dtype(), "bias_gelu", [&]<class T>() {
+    visit_activation(x.dtype(), "bias_gelu", [&]<class T>() {
       bias_gelu_backward<T>(x.stream(), {.rows = rows_of(x), .channels = x.dim(-1), .x = x.data<T>(),
-                                         .bias = data_or_null<T>(bias), .grad_y = grad.grad_output(0).data<T>(),
+                                         .bias = data_or_null<Real<T>>(bias), .grad_y = grad.grad_output(0).data<T>(),
                                          .grad_x = grad.assign(0).data<T>(),
-                                         .grad_bias = grad.needs(1) ? grad.accumulate(1).data<T>() : nullptr});
+                                         .grad_bias = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr});
     });
   });
   return y;

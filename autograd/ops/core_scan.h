@@ -21,13 +21,13 @@ struct CoreScanWeights {
 
   template <class T>
   ScanWeights<T> pointers() const {
-    return {dt_projs_weight.data<T>(), dt_projs_bias.data<T>(), A_logs.data<T>(), Ds.data<T>()};
+    return {dt_projs_weight.data<Real<T>>(), dt_projs_bias.data<Real<T>>(), A_logs.data<Real<T>>(), Ds.data<Real<T>>()};
   }
 
   /// Where backward adds their gradients, given the index of the first of them among the recorded inputs.
   template <class T>
   static ScanWeightGradients<T> gradients(Backward& grad, int first) {
-    const auto pointer = [&](int index) { return grad.needs(index) ? grad.accumulate(index).data<T>() : nullptr; };
+    const auto pointer = [&](int index) { return grad.needs(index) ? grad.accumulate(index).data<Real<T>>() : nullptr; };
     return {pointer(first), pointer(first + 1), pointer(first + 2), pointer(first + 3)};
   }
 };

@@ -14,7 +14,7 @@ Tensor cross_scan(const Tensor& x, const Tensor& projection, const CoreScanWeigh
                {shape.batch, shape.height, shape.width, scan.directions * scan.projection()});
 
   const Tensor z = Tensor::empty(x.shape(), x.dtype(), x.device());
-  visit_real(x.dtype(), "cross_scan", [&]<class T>() {
+  visit_activation(x.dtype(), "cross_scan", [&]<class T>() {
     cross_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
                                        .weights = weights.pointers<T>(), .z = z.data<T>()});
   });
@@ -22,7 +22,7 @@ Tensor cross_scan(const Tensor& x, const Tensor& projection, const CoreScanWeigh
   std::vector<Tensor> inputs{x, projection};
   for (const auto& weight : weights.list()) inputs.push_back(weight);
   Tape::record("cross_scan", inputs, {z}, [=](Backward& grad) {
-    visit_real(x.dtype(), "cross_scan", [&]<class T>() {
+    visit_activation(x.dtype(), "cross_scan", [&]<class T>() {
       cross_scan_backward<T>(x.stream(),
                              {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
                               .weights = weights.pointers<T>(), .grad_z = grad.grad_output(0).data<T>(),

@@ -12,17 +12,17 @@ Tensor depthwise_conv_silu(const Tensor& x, const Tensor& weight, std::int64_t o
   expect_shape("depthwise_conv_silu", "weight", weight, {shape.channels, 1, 3, 3});
 
   Tensor y = Tensor::empty({shape.batch, out_height, out_width, shape.channels}, x.dtype(), x.device());
-  visit_real(x.dtype(), "depthwise_conv_silu", [&]<class T>() {
+  visit_activation(x.dtype(), "depthwise_conv_silu", [&]<class T>() {
     depthwise_conv_silu_forward<T>(
-        x.stream(), {.shape = shape, .x = x.data<T>(), .weight = weight.data<T>(), .y = y.data<T>()});
+        x.stream(), {.shape = shape, .x = x.data<T>(), .weight = weight.data<Real<T>>(), .y = y.data<T>()});
   });
 
   Tape::record("depthwise_conv_silu", {x, weight}, {y}, [=](Backward& grad) {
-    visit_real(x.dtype(), "depthwise_conv_silu", [&]<class T>() {
+    visit_activation(x.dtype(), "depthwise_conv_silu", [&]<class T>() {
       depthwise_conv_silu_backward<T>(x.stream(),
-                                      {.shape = shape, .x = x.data<T>(), .weight = weight.data<T>(),
+                                      {.shape = shape, .x = x.data<T>(), .weight = weight.data<Real<T>>(),
                                        .grad_y = grad.grad_output(0).data<T>(), .grad_x = grad.assign(0).data<T>(),
-                                       .grad_weight = grad.needs(1) ? grad.accumulate(1).data<T>() : nullptr});
+                                       .grad_weight = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr});
     });
   });
   return y;

@@ -28,7 +28,7 @@ ImageMix<T> describe(const Tensor& images, const ImageNormalization& normalizati
 
 Tensor normalize_images(const Tensor& images, const ImageNormalization& normalization, DType dtype) {
   const Tensor x = Tensor::empty(images.shape(), dtype, images.device());
-  visit_real(dtype, "image_mix",
+  visit_activation(dtype, "image_mix",
              [&]<class T>() { image_mix<T>(x.stream(), describe<T>(images, normalization, x)); });
   return x;
 }
@@ -36,8 +36,8 @@ Tensor normalize_images(const Tensor& images, const ImageNormalization& normaliz
 MixedBatch mix_images(const Tensor& images, const Tensor& labels, const MixSettings& settings, DType dtype) {
   expect_shape("image_mix", "labels", labels, {images.dim(0)});
   MixedBatch mixed{Tensor::empty(images.shape(), dtype, images.device()),
-                   Tensor::empty({images.dim(0), settings.classes}, dtype, images.device())};
-  visit_real(dtype, "image_mix", [&]<class T>() {
+                   Tensor::empty({images.dim(0), settings.classes}, real_dtype_of(dtype), images.device())};
+  visit_activation(dtype, "image_mix", [&]<class T>() {
     ImageMix<T> params = describe<T>(images, settings.normalization, mixed.x);
     params.classes = settings.classes;
     params.labels = labels.data<std::int32_t>();
@@ -45,7 +45,7 @@ MixedBatch mix_images(const Tensor& images, const Tensor& labels, const MixSetti
     params.groups = settings.groups;
     params.mix_group = settings.group;
     params.record = settings.record;
-    params.targets = mixed.targets.data<T>();
+    params.targets = mixed.targets.data<Real<T>>();
     image_mix<T>(mixed.x.stream(), params);
   });
   return mixed;

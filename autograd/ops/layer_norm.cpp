@@ -14,19 +14,19 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   Tensor mean = Tensor::empty({rows}, weight.dtype(), x.device());
   Tensor rstd = Tensor::empty({rows}, weight.dtype(), x.device());
-  visit_real(x.dtype(), "layer_norm", [&]<class T>() {
+  visit_activation(x.dtype(), "layer_norm", [&]<class T>() {
     layer_norm_forward<T>(x.stream(), {.rows = rows, .channels = channels, .x = x.data<T>(),
-                                       .weight = weight.data<T>(), .bias = bias.data<T>(), .y = y.data<T>(),
-                                       .mean = mean.data<T>(), .rstd = rstd.data<T>()});
+                                       .weight = weight.data<Real<T>>(), .bias = bias.data<Real<T>>(), .y = y.data<T>(),
+                                       .mean = mean.data<Real<T>>(), .rstd = rstd.data<Real<T>>()});
   });
 
   Tape::record("layer_norm", {x, weight, bias}, {y}, [=](Backward& grad) {
-    visit_real(x.dtype(), "layer_norm", [&]<class T>() {
+    visit_activation(x.dtype(), "layer_norm", [&]<class T>() {
       layer_norm_backward<T>(x.stream(), {.rows = rows, .channels = channels, .x = x.data<T>(),
-                                          .weight = weight.data<T>(), .mean = mean.data<T>(), .rstd = rstd.data<T>(),
+                                          .weight = weight.data<Real<T>>(), .mean = mean.data<Real<T>>(), .rstd = rstd.data<Real<T>>(),
                                           .grad_y = grad.grad_output(0).data<T>(), .grad_x = grad.assign(0).data<T>(),
-                                          .grad_weight = grad.needs(1) ? grad.accumulate(1).data<T>() : nullptr,
-                                          .grad_bias = grad.needs(2) ? grad.accumulate(2).data<T>() : nullptr});
+                                          .grad_weight = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr,
+                                          .grad_bias = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr});
     });
   });
   return y;

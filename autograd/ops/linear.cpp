@@ -13,22 +13,23 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
            to_string(x.shape()));
   if (bias.defined()) expect_shape("linear", "bias", bias, {out});
 
+  const Tensor rounded = weight.in(x.dtype());
   Shape shape = x.shape();
   shape.back() = out;
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  visit_real(x.dtype(), "linear", [&]<class T>() {
+  visit_activation(x.dtype(), "linear", [&]<class T>() {
     linear_forward<T>(x.stream(), {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(),
-                                   .weight = weight.data<T>(), .bias = data_or_null<T>(bias), .y = y.data<T>()});
+                                   .weight = rounded.data<T>(), .bias = data_or_null<Real<T>>(bias), .y = y.data<T>()});
   });
 
   Tape::record("linear", {x, weight, bias}, {y}, [=](Backward& grad) {
-    visit_real(x.dtype(), "linear", [&]<class T>() {
+    visit_activation(x.dtype(), "linear", [&]<class T>() {
       linear_backward<T>(x.stream(),
-                         {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(), .weight = weight.data<T>(),
+                         {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(), .weight = rounded.data<T>(),
                           .grad_y = grad.grad_output(0).data<T>(),
                           .grad_x = grad.needs(0) ? grad.assign(0).data<T>() : nullptr,
-                          .grad_weight = grad.needs(1) ? grad.accumulate(1).data<T>() : nullptr,
-                          .grad_bias = grad.needs(2) ? grad.accumulate(2).data<T>() : nullptr});
+                          .grad_weight = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr,
+                          .grad_bias = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr});
     });
   });
   return y;

@@ -22,29 +22,29 @@ ResidualNorm residual_norm(const Tensor& stream, const Tensor& branch, const Dro
     mean = Tensor::empty({rows}, weight.dtype(), stream.device());
     rstd = Tensor::empty({rows}, weight.dtype(), stream.device());
   }
-  visit_real(stream.dtype(), "residual_norm", [&]<class T>() {
+  visit_activation(stream.dtype(), "residual_norm", [&]<class T>() {
     residual_norm_forward<T>(
         stream.stream(),
         {.batch = batch, .rows_per_sample = rows / batch, .channels = channels, .drop_path = drop_path,
-         .stream = stream.data<T>(), .branch = branch.data<T>(), .weight = data_or_null<T>(weight),
-         .bias = data_or_null<T>(bias), .stream_out = sum.data<T>(), .y = data_or_null<T>(y),
-         .mean = data_or_null<T>(mean), .rstd = data_or_null<T>(rstd)});
+         .stream = stream.data<T>(), .branch = branch.data<T>(), .weight = data_or_null<Real<T>>(weight),
+         .bias = data_or_null<Real<T>>(bias), .stream_out = sum.data<T>(), .y = data_or_null<T>(y),
+         .mean = data_or_null<Real<T>>(mean), .rstd = data_or_null<Real<T>>(rstd)});
   });
 
   std::vector<Tensor> outputs{sum};
   if (normalizes) outputs.push_back(y);
   Tape::record("residual_norm", {stream, branch, weight, bias}, outputs, [=](Backward& grad) {
-    visit_real(sum.dtype(), "residual_norm", [&]<class T>() {
+    visit_activation(sum.dtype(), "residual_norm", [&]<class T>() {
       residual_norm_backward<T>(
           sum.stream(),
           {.batch = batch, .rows_per_sample = rows / batch, .channels = channels, .drop_path = drop_path,
-           .stream_out = sum.data<T>(), .weight = data_or_null<T>(weight), .mean = data_or_null<T>(mean),
-           .rstd = data_or_null<T>(rstd), .grad_stream_out = data_or_null<T>(grad.grad_output(0)),
+           .stream_out = sum.data<T>(), .weight = data_or_null<Real<T>>(weight), .mean = data_or_null<Real<T>>(mean),
+           .rstd = data_or_null<Real<T>>(rstd), .grad_stream_out = data_or_null<T>(grad.grad_output(0)),
            .grad_y = normalizes ? data_or_null<T>(grad.grad_output(1)) : nullptr,
            .grad_stream = grad.needs(0) ? grad.assign(0).data<T>() : nullptr,
            .grad_branch = grad.needs(1) ? grad.assign(1).data<T>() : nullptr,
-           .grad_weight = grad.needs(2) ? grad.accumulate(2).data<T>() : nullptr,
-           .grad_bias = grad.needs(3) ? grad.accumulate(3).data<T>() : nullptr});
+           .grad_weight = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr,
+           .grad_bias = grad.needs(3) ? grad.accumulate(3).data<Real<T>>() : nullptr});
     });
   });
   return {sum, y};

@@ -19,24 +19,24 @@ Tensor selective_scan(const SelectiveScanInputs& in) {
   expect_shape("selective_scan", "delta_bias", in.delta_bias, {rows});
 
   Tensor y = Tensor::empty(in.u.shape(), in.u.dtype(), in.u.device());
-  visit_real(y.dtype(), "selective_scan", [&]<class T>() {
+  visit_activation(y.dtype(), "selective_scan", [&]<class T>() {
     selective_scan_forward<T>(y.stream(), {.shape = shape, .u = in.u.data<T>(), .delta = in.delta.data<T>(),
-                                           .A = in.A.data<T>(), .B = in.B.data<T>(), .C = in.C.data<T>(),
-                                           .D = in.D.data<T>(), .delta_bias = in.delta_bias.data<T>(),
+                                           .A = in.A.data<Real<T>>(), .B = in.B.data<T>(), .C = in.C.data<T>(),
+                                           .D = in.D.data<Real<T>>(), .delta_bias = in.delta_bias.data<Real<T>>(),
                                            .y = y.data<T>()});
   });
 
   Tape::record("selective_scan", {in.u, in.delta, in.A, in.B, in.C, in.D, in.delta_bias}, {y}, [=](Backward& grad) {
-    visit_real(in.u.dtype(), "selective_scan", [&]<class T>() {
+    visit_activation(in.u.dtype(), "selective_scan", [&]<class T>() {
       selective_scan_backward<T>(
           in.u.stream(),
-          {.shape = shape, .u = in.u.data<T>(), .delta = in.delta.data<T>(), .A = in.A.data<T>(), .B = in.B.data<T>(),
-           .C = in.C.data<T>(), .D = in.D.data<T>(), .delta_bias = in.delta_bias.data<T>(),
+          {.shape = shape, .u = in.u.data<T>(), .delta = in.delta.data<T>(), .A = in.A.data<Real<T>>(), .B = in.B.data<T>(),
+           .C = in.C.data<T>(), .D = in.D.data<Real<T>>(), .delta_bias = in.delta_bias.data<Real<T>>(),
            .grad_y = grad.grad_output(0).data<T>(), .grad_u = grad.assign(0).data<T>(),
-           .grad_delta = grad.assign(1).data<T>(), .grad_A = grad.needs(2) ? grad.accumulate(2).data<T>() : nullptr,
+           .grad_delta = grad.assign(1).data<T>(), .grad_A = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr,
            .grad_B = grad.assign(3).data<T>(), .grad_C = grad.assign(4).data<T>(),
-           .grad_D = grad.needs(5) ? grad.accumulate(5).data<T>() : nullptr,
-           .grad_delta_bias = grad.needs(6) ? grad.accumulate(6).data<T>() : nullptr});
+           .grad_D = grad.needs(5) ? grad.accumulate(5).data<Real<T>>() : nullptr,
+           .grad_delta_bias = grad.needs(6) ? grad.accumulate(6).data<Real<T>>() : nullptr});
     });
   });
   return y;

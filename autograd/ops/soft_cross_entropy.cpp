@@ -12,19 +12,19 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets, double sc
   const std::int64_t batch = logits.dim(0), classes = logits.dim(1);
   const Tensor loss = Tensor::empty({1}, targets.dtype(), logits.device());
   const Tensor log_sum_exp = Tensor::empty({batch}, targets.dtype(), logits.device());
-  visit_real(logits.dtype(), "soft_cross_entropy", [&]<class T>() {
+  visit_activation(logits.dtype(), "soft_cross_entropy", [&]<class T>() {
     soft_cross_entropy_forward<T>(logits.stream(),
                                   {.batch = batch, .classes = classes, .scale = scale, .logits = logits.data<T>(),
-                                   .targets = targets.data<T>(), .loss = loss.data<T>(),
-                                   .log_sum_exp = log_sum_exp.data<T>()});
+                                   .targets = targets.data<Real<T>>(), .loss = loss.data<Real<T>>(),
+                                   .log_sum_exp = log_sum_exp.data<Real<T>>()});
   });
 
   Tape::record("soft_cross_entropy", {logits}, {loss}, [=](Backward& grad) {
-    visit_real(logits.dtype(), "soft_cross_entropy", [&]<class T>() {
+    visit_activation(logits.dtype(), "soft_cross_entropy", [&]<class T>() {
       soft_cross_entropy_backward<T>(
           logits.stream(), {.batch = batch, .classes = classes, .scale = scale, .logits = logits.data<T>(),
-                            .targets = targets.data<T>(), .log_sum_exp = log_sum_exp.data<T>(),
-                            .grad_loss = grad.grad_output(0).data<T>(), .grad_logits = grad.assign(0).data<T>()});
+                            .targets = targets.data<Real<T>>(), .log_sum_exp = log_sum_exp.data<Real<T>>(),
+                            .grad_loss = grad.grad_output(0).data<Real<T>>(), .grad_logits = grad.assign(0).data<T>()});
     });
   });
   return loss;

@@ -33,6 +33,7 @@ void AdamW::step(const StepRecord* record, const Tensor& loss) {
                    .record = record, .loss = data_or_null<T>(loss), .gradients = gradients_.data<T>(),
                    .parameters = parameters_.data<T>(), .exp_avg = exp_avg_.data<T>(),
                    .exp_avg_sq = exp_avg_sq_.data<T>(), .ema = data_or_null<T>(ema_),
+                   .rounded = data_or_null<bfloat16>(rounded_),
                    .norm = grad_norm_.data<double>(), .not_finite = not_finite_.data<std::int32_t>()});
   });
 }

@@ -22,6 +22,9 @@ class AdamW {
   /// `parameters` and `gradients`: flat, of equal count and dtype; `segments` cover them in order.
   AdamW(const AdamWConfig& config, Tensor parameters, Tensor gradients, const std::vector<AdamWSegment>& segments);
 
+  /// Has every step leave the new parameters in `rounded` (bfloat16, flat, the same count) too.
+  void keep_rounded(const Tensor& rounded) { rounded_ = rounded; }
+
   /// One step with the record's learning rate, bias corrections and EMA decay (device memory). `loss` (1) must be finite
   /// as the gradients must; else nothing changes and not_finite() holds 1 from then on.
   void step(const StepRecord* record, const Tensor& loss);
@@ -40,7 +43,7 @@ class AdamW {
 
  private:
   AdamWConfig config_;
-  Tensor parameters_, gradients_, segments_, exp_avg_, exp_avg_sq_, ema_, grad_norm_, not_finite_;
+  Tensor parameters_, gradients_, segments_, exp_avg_, exp_avg_sq_, ema_, rounded_, grad_norm_, not_finite_;
   std::int64_t segment_count_;
 };
 

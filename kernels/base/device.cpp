@@ -32,4 +32,8 @@ void throw_cpu_only(const char* op) {
   throw ShapeError(concat(op, ": got float64 on a GPU; fp64 runs on the CPU only"));
 }
 
+void throw_gpu_only(const char* op) {
+  throw ShapeError(concat(op, ": got bfloat16 on the CPU; bf16 runs on a GPU only"));
+}
+
 }  // namespace qm

@@ -37,6 +37,8 @@ int cuda_device_count() noexcept;
 [[noreturn]] void throw_no_backend(const char* op, Device device);
 /// Throws the one error every contract raises for double on CUDA.
 [[noreturn]] void throw_cpu_only(const char* op);
+/// Throws the one error every contract raises for bfloat16 on the CPU.
+[[noreturn]] void throw_gpu_only(const char* op);
 
 /// The CUDA side of the functions above. Other names: a call from inside qm::cuda would find both.
 namespace cuda {

@@ -4,13 +4,15 @@
 #include <type_traits>
 
 #include "kernels/base/device.h"
+#include "kernels/base/dtype.h"
 
 /// In a contract function on element type T: calls qm::cpu::op(args) on a CPU stream and qm::cuda::op(stream, args) on a
-/// CUDA stream. Throws CudaError where this build has no back-end for the device, ShapeError for double on CUDA.
+/// CUDA stream. Throws CudaError where this build has no back-end for the device, ShapeError for double on CUDA and for
+/// bfloat16 on the CPU.
 #ifdef QM_HAVE_CUDA
 #define QM_DISPATCH(op, stream, args)                                                 \
   do {                                                                                \
-    if ((stream).device.type == ::qm::DeviceType::kCpu) return ::qm::cpu::op(args);   \
+    if ((stream).device.type == ::qm::DeviceType::kCpu) QM_DISPATCH_CPU(op, args);    \
     if constexpr (std::is_same_v<T, double>) {                                        \
       ::qm::throw_cpu_only(#op);                                                      \
     } else {                                                                          \
@@ -21,13 +23,28 @@
 #else
 #define QM_DISPATCH(op, stream, args)                                               \
   do {                                                                              \
-    if ((stream).device.type == ::qm::DeviceType::kCpu) return ::qm::cpu::op(args); \
+    if ((stream).device.type == ::qm::DeviceType::kCpu) QM_DISPATCH_CPU(op, args);  \
     ::qm::throw_no_backend(#op, (stream).device);                                   \
   } while (false)
 #endif
 
-/// Instantiates a contract function `void op(const Stream&, const Args<T>&)` for the CPU's types.
+#define QM_DISPATCH_CPU(op, args)                  \
+  do {                                             \
+    if constexpr (std::is_same_v<T, bfloat16>) {   \
+      ::qm::throw_gpu_only(#op);                   \
+    } else {                                       \
+      return ::qm::cpu::op(args);                  \
+    }                                              \
+  } while (false)
+
+/// Instantiates a contract function `void op(const Stream&, const Args<T>&)` for every type of activations.
 #define QM_INSTANTIATE_CONTRACT(op, Args)              \
+  template void op(const Stream&, const Args<float>&); \
+  template void op(const Stream&, const Args<double>&); \
+  template void op(const Stream&, const Args<bfloat16>&);
+
+/// The same for a function on numbers that are never rounded to bfloat16.
+#define QM_INSTANTIATE_REAL_CONTRACT(op, Args)         \
   template void op(const Stream&, const Args<float>&); \
   template void op(const Stream&, const Args<double>&);
 
@@ -37,4 +54,7 @@
   template void op(const Args<double>&);
 
 /// Instantiates a CUDA implementation `void op(const Stream&, const Args<T>&)`.
-#define QM_INSTANTIATE_CUDA(op, Args) template void op(const Stream&, const Args<float>&);
+#define QM_INSTANTIATE_CUDA(op, Args)                  \
+  template void op(const Stream&, const Args<float>&); \
+  template void op(const Stream&, const Args<bfloat16>&);
+#define QM_INSTANTIATE_REAL_CUDA(op, Args) template void op(const Stream&, const Args<float>&);

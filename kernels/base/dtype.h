@@ -104,8 +104,11 @@ constexpr std::string_view name_of(DType dtype) {
   return "?";
 }
 
-/// Calls `body.template operator()<T>()` with the C++ type of a dtype that the operations compute in (float, double).
-/// bfloat16 is a storage type here; the CUDA back-end computes with it.
+/// The dtype of Real<T> for a T of this dtype.
+constexpr DType real_dtype_of(DType dtype) { return dtype == DType::kBFloat16 ? DType::kFloat32 : dtype; }
+
+/// Calls `body.template operator()<T>()` with the C++ type of a dtype that sums, parameters and statistics are held in:
+/// float or double.
 template <class Body>
 decltype(auto) visit_real(DType dtype, const char* where, Body&& body) {
   switch (dtype) {
@@ -113,6 +116,13 @@ decltype(auto) visit_real(DType dtype, const char* where, Body&& body) {
     case DType::kFloat64: return std::forward<Body>(body).template operator()<double>();
     default: throw ShapeError(concat(where, ": expected float32 or float64, got ", name_of(dtype)));
   }
+}
+
+/// The same for the dtypes that activations may have: those, and bfloat16, which only the CUDA back-end computes with.
+template <class Body>
+decltype(auto) visit_activation(DType dtype, const char* where, Body&& body) {
+  if (dtype == DType::kBFloat16) return std::forward<Body>(body).template operator()<bfloat16>();
+  return visit_real(dtype, where, std::forward<Body>(body));
 }
 
 }  // namespace qm

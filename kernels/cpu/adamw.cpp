@@ -54,6 +54,7 @@ void adamw_step(const AdamWStep<T>& p) {
       p.exp_avg[i] = m;
       p.exp_avg_sq[i] = v;
       p.parameters[i] = parameter;
+      if (p.rounded) p.rounded[i] = bfloat16(static_cast<float>(parameter));
       if (p.ema) p.ema[i] = ema_keep * p.ema[i] + ema_take * parameter;
     }
   }

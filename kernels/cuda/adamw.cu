@@ -60,7 +60,7 @@ __device__ __forceinline__ const AdamWSegment* segment_of(const AdamWSegment* se
   return inside ? segments + first : nullptr;
 }
 
-// A thread an element: gradients, parameters, exp_avg, exp_avg_sq, ema (count), ema may be null;
+// A thread an element: gradients, parameters, exp_avg, exp_avg_sq, ema, rounded (count), the last two may be null;
 // segments (segment_count); factors one.
 template <class T>
 __global__ void adamw_update_kernel(AdamWStep<T> p, T beta1, T one_minus_beta1, T beta2, T one_minus_beta2, T epsilon,
@@ -78,6 +78,7 @@ __global__ void adamw_update_kernel(AdamWStep<T> p, T beta1, T one_minus_beta1, 
   p.exp_avg[i] = m;
   p.exp_avg_sq[i] = v;
   p.parameters[i] = parameter;
+  if (p.rounded) p.rounded[i] = from_real<bfloat16>(parameter);
   if (p.ema) p.ema[i] = f.ema_keep * p.ema[i] + f.ema_take * parameter;
 }
 
@@ -98,6 +99,6 @@ void adamw_step(const Stream& stream, const AdamWStep<T>& p) {
   check_launch("adamw_update");
 }
 
-QM_INSTANTIATE_CUDA(adamw_step, AdamWStep)
+QM_INSTANTIATE_REAL_CUDA(adamw_step, AdamWStep)
 
 }  // namespace qm::cuda

@@ -18,11 +18,11 @@ namespace {
 
 // packed[o, k, c] = weight[o, c, k]. A thread a packed weight: weight (out, in, 9), packed (count) = (out, 9, in).
 template <class T>
-__global__ void conv2d_pack_kernel(std::int64_t count, std::int64_t in, const T* weight, T* packed) {
+__global__ void conv2d_pack_kernel(std::int64_t count, std::int64_t in, const Real<T>* weight, T* packed) {
   const std::int64_t i = global_thread();
   if (i >= count) return;
   const std::int64_t c = i % in, k = i / in % 9, o = i / (in * 9);
-  packed[i] = weight[(o * in + c) * 9 + k];
+  packed[i] = from_real<T>(weight[(o * in + c) * 9 + k]);
 }
 
 // grad_weight[o, c, k] += packed[o, k, c]. A thread a packed weight: packed (count) = (out, 9, in),
@@ -197,7 +197,7 @@ class Cudnn {
 };
 
 template <class T>
-void pack(const Stream& stream, const Conv2dShape& s, const T* weight, T* packed) {
+void pack(const Stream& stream, const Conv2dShape& s, const Real<T>* weight, T* packed) {
   const std::int64_t count = s.out * 9 * s.in;
   conv2d_pack_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, s.in, weight, packed);
   check_launch("conv2d_pack");

@@ -15,7 +15,7 @@ __global__ void global_avg_pool_forward_kernel(std::int64_t count, GlobalAvgPool
   const T* x = p.x + i / p.channels * p.length * p.channels + i % p.channels;
   Real<T> sum = 0;
   for (std::int64_t l = 0; l < p.length; ++l) sum += to_real(x[l * p.channels]);
-  p.y[i] = from_real<T>(sum / static_cast<Real<T>>(p.length));
+  p.y[i] = sum / static_cast<Real<T>>(p.length);
 }
 
 // A thread an element: grad_y (batch, channels), grad_x (count) = (batch, length, channels).
@@ -24,7 +24,7 @@ __global__ void global_avg_pool_backward_kernel(std::int64_t count, GlobalAvgPoo
   const std::int64_t i = global_thread();
   if (i >= count) return;
   const std::int64_t image = i / (p.length * p.channels);
-  const Real<T> grad = to_real(p.grad_y[image * p.channels + i % p.channels]);
+  const Real<T> grad = p.grad_y[image * p.channels + i % p.channels];
   p.grad_x[i] = from_real<T>(grad / static_cast<Real<T>>(p.length));
 }
 

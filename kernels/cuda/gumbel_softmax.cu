@@ -61,7 +61,7 @@ void gumbel_softmax_backward(const Stream& stream, const GumbelSoftmaxBackward<T
   check_launch("gumbel_softmax_backward");
 }
 
-QM_INSTANTIATE_CUDA(gumbel_softmax_forward, GumbelSoftmaxForward)
-QM_INSTANTIATE_CUDA(gumbel_softmax_backward, GumbelSoftmaxBackward)
+QM_INSTANTIATE_REAL_CUDA(gumbel_softmax_forward, GumbelSoftmaxForward)
+QM_INSTANTIATE_REAL_CUDA(gumbel_softmax_backward, GumbelSoftmaxBackward)
 
 }  // namespace qm::cuda

@@ -154,5 +154,7 @@ void matmul(const Stream& stream, const MatrixProduct<T>& p, Out* c) {
 }
 
 template void matmul(const Stream&, const MatrixProduct<float>&, float*);
+template void matmul(const Stream&, const MatrixProduct<bfloat16>&, bfloat16*);
+template void matmul(const Stream&, const MatrixProduct<bfloat16>&, float*);
 
 }  // namespace qm::cuda

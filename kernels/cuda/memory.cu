@@ -29,7 +29,7 @@ __global__ void cast_kernel(std::int64_t count, const From* x, To* y) {
 template <class T>
 __global__ void add_inplace_kernel(std::int64_t count, const T* x, T* y) {
   const std::int64_t i = global_thread();
-  if (i < count) y[i] += x[i];
+  if (i < count) y[i] = from_real<T>(to_real(y[i]) + to_real(x[i]));
 }
 
 template <class From, class To>
@@ -87,5 +87,6 @@ void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
 
 template void add_inplace(const Stream&, const float*, float*, std::int64_t);
 template void add_inplace(const Stream&, const double*, double*, std::int64_t);
+template void add_inplace(const Stream&, const bfloat16*, bfloat16*, std::int64_t);
 
 }  // namespace qm::cuda

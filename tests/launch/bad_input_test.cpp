@@ -303,7 +303,7 @@ TEST(launch, refuses_devices_and_precisions_that_are_not_there) {
   refuse(train, {"--device cuda"});
   refuse({"eval", "--checkpoint", project.checkpoint(), "--data", project.data(), "--device", "cuda"},
          {"--device cuda"});
-  refuse_train(project, {"precision=bf16"}, {"bf16"});
+  refuse_train(project, {"precision=bf16"}, {"bf16", "GPU"});
 }
 
 // ---- predict --------------------------------------------------------------------------------------------------------

@@ -173,10 +173,11 @@ void GoldenComparison::expect(const std::string& what, const Tensor& actual, con
 
 double GoldenComparison::allowed(const Entry& entry, double largest) const {
   if (precision_ == DType::kFloat64) {
-    const double relative = (entry.limit == Limit::kOutput ? 1e-6 : 1e-5) + (entry.stored_float32 ? 2e-7 : 0);
+    const double relative = (entry.limit == Limit::kGradient ? 1e-5 : 1e-6) + (entry.stored_float32 ? 2e-7 : 0);
     return relative * entry.reference;
   }
-  if (entry.limit == Limit::kOutput) return 1e-5 * entry.reference;
+  if (precision_ == DType::kBFloat16) return (entry.limit == Limit::kLoss ? 1e-2 : 3e-2) * entry.reference;
+  if (entry.limit != Limit::kGradient) return 1e-5 * entry.reference;
   return std::max(5e-4 * entry.reference, 1e-7 * largest);
 }
 
@@ -188,7 +189,7 @@ void GoldenComparison::judge() const {
     EXPECT_LE(entry.error, allowed(entry, largest))
         << file_ << ": " << entry.what << " is off by " << entry.error << " of norm " << entry.reference;
     const double relative = entry.error / std::max(entry.reference, 1e-300);
-    double& worst = entry.limit == Limit::kOutput ? worst_output : worst_gradient;
+    double& worst = entry.limit == Limit::kGradient ? worst_gradient : worst_output;
     worst = std::max(worst, relative);
   }
   std::printf("  %-40s %3zu arrays, worst relative error: outputs %.1e, gradients %.1e\n", file_.c_str(),

@@ -50,11 +50,12 @@ class GoldenFile {
 std::string golden_folder();
 std::vector<std::string> golden_files(const std::string& kind);
 
-enum class Limit { kOutput, kGradient };
+enum class Limit { kOutput, kLoss, kGradient };
 
 /// Collects comparisons of one file and judges them once the largest norm is known.
 ///
 /// float64:  ‖error‖ ≤ (1e-6 for outputs, 1e-5 for gradients and parameters, plus 2e-7 where stored as float32) · ‖ref‖
+/// bfloat16: logits ‖error‖ ≤ 3e-2 ‖ref‖, loss ≤ 1e-2 ‖ref‖
 /// float32:  outputs ‖error‖ ≤ 1e-5 ‖ref‖; gradients and parameters ‖error‖ ≤ max(5e-4 ‖ref‖, 1e-7 · largest norm)
 class GoldenComparison {
  public:
