@@ -16,6 +16,19 @@ void check(const CrossScanShape& s) {
 }  // namespace
 
 template <class T>
+ScanSaved cross_scan_saved(Device device, const CrossScanShape& shape) {
+#ifdef QM_HAVE_CUDA
+  if (std::is_same_v<T, bfloat16> && device.type == DeviceType::kCuda) return cuda::cross_scan_saved_bf16(shape);
+#endif
+  (void)device, (void)shape;
+  return {};
+}
+
+template ScanSaved cross_scan_saved<float>(Device, const CrossScanShape&);
+template ScanSaved cross_scan_saved<double>(Device, const CrossScanShape&);
+template ScanSaved cross_scan_saved<bfloat16>(Device, const CrossScanShape&);
+
+template <class T>
 void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p) {
   check(p.shape);
   QM_DISPATCH(cross_scan_forward, stream, p);

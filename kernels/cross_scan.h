@@ -3,7 +3,8 @@
 // Direction 0 walks the map row-major, 1 column-major, 2 and 3 are 0 and 1 reversed. Each scans with
 // kernels/selective_scan.h's recurrence and kernels/scan_weights.h's parameters; the four outputs are summed in place:
 //
-//   x (batch, height, width, D); projection (batch, height, width, K, R + 2N)  →  z (batch, height, width, D)
+//   x (batch, height, width, D); projection (batch, height, width, K, R + 2N)  →  z (batch, height, width, D); saved:
+//   states, as cross_scan_saved says
 // Backward: grad_x, grad_projection assigned; gradients of the scan's weights accumulated.
 #pragma once
 
@@ -33,6 +34,7 @@ struct CrossScanForward {
   const T* x;
   const T* projection;
   ScanWeights<T> weights;
+  Real<T>* states;  ///< null where none are saved, or no backward pass follows
   T* z;
 };
 
@@ -42,12 +44,15 @@ struct CrossScanBackward {
   const T* x;
   const T* projection;
   ScanWeights<T> weights;
+  const Real<T>* states;
   const T* grad_z;
   T* grad_x;
   T* grad_projection;
   ScanWeightGradients<T> grad_weights;
 };
 
+template <class T>
+ScanSaved cross_scan_saved(Device device, const CrossScanShape& shape);
 template <class T>
 void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p);
 template <class T>
@@ -61,6 +66,8 @@ void cross_scan_backward(const CrossScanBackward<T>& p);
 }  // namespace cpu
 
 namespace cuda {
+/// Of sweeps (kernels/cuda/core_sweep.cuh); nothing where the shape is not one for them.
+ScanSaved cross_scan_saved_bf16(const CrossScanShape& shape);
 template <class T>
 void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p);
 template <class T>

@@ -19,6 +19,19 @@ void check(const QuadScanShape& s) {
 }  // namespace
 
 template <class T>
+ScanSaved quad_scan_saved(Device device, const QuadScanShape& s) {
+#ifdef QM_HAVE_CUDA
+  if (std::is_same_v<T, bfloat16> && device.type == DeviceType::kCuda) return cuda::quad_scan_saved_bf16(s);
+#endif
+  (void)device;
+  return {.y = s.batch * s.order.length() * s.scan.channels};
+}
+
+template ScanSaved quad_scan_saved<float>(Device, const QuadScanShape&);
+template ScanSaved quad_scan_saved<double>(Device, const QuadScanShape&);
+template ScanSaved quad_scan_saved<bfloat16>(Device, const QuadScanShape&);
+
+template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p) {
   check(p.shape);
   QM_DISPATCH(quad_scan_forward, stream, p);

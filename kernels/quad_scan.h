@@ -6,8 +6,8 @@
 // re-ordering, so they come un-permuted, one for each token of the map.
 //
 //   x (batch, height, width, D); projection (batch, height, width, K, R + 2N); selected (batch) quadrant 0…3
-//     →  z (batch, out_height, out_width, D), the map cropped to its unpadded size; saved: y (batch, L, D) in sequence
-//        order
+//     →  z (batch, out_height, out_width, D), the map cropped to its unpadded size; saved: z, and y and states as
+//        quad_scan_saved says (y is the scan's output in sequence order, where z does not tell it)
 // Backward, with position functions c (coarse) and f (fine), gz = grad_z (0 beyond the crop), gs the gradient of the
 // sequence and gq that of its projections:
 //   grad_x[t] = gs[position(t)], grad_projection[t] = gq[position(t)]                                 assigned
@@ -39,7 +39,8 @@ struct QuadScanForward {
   const T* projection;
   const std::int32_t* selected;
   ScanWeights<T> weights;
-  T* y;
+  T* y;              ///< null where none is saved
+  Real<T>* states;   ///< null where none are saved, or no backward pass follows
   T* z;
 };
 
@@ -51,6 +52,8 @@ struct QuadScanBackward {
   const std::int32_t* selected;
   ScanWeights<T> weights;
   const T* y;
+  const Real<T>* states;
+  const T* z;
   const T* grad_z;
   T* grad_x;
   T* grad_projection;
@@ -58,6 +61,8 @@ struct QuadScanBackward {
   ScanWeightGradients<T> grad_weights;
 };
 
+template <class T>
+ScanSaved quad_scan_saved(Device device, const QuadScanShape& shape);
 template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p);
 template <class T>
@@ -71,6 +76,8 @@ void quad_scan_backward(const QuadScanBackward<T>& p);
 }  // namespace cpu
 
 namespace cuda {
+/// Of sweeps (kernels/cuda/core_sweep.cuh); y alone where the shape is not one for them.
+ScanSaved quad_scan_saved_bf16(const QuadScanShape& shape);
 template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p);
 template <class T>

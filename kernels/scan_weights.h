@@ -30,6 +30,13 @@ struct ScanWeights {
   const Real<T>* skip;       ///< (K · D)
 };
 
+/// What the forward pass of a core's scan leaves for its backward pass, in numbers. What they are is the back-end's own
+/// business, and depends on the element type and the shape alone.
+struct ScanSaved {
+  std::int64_t y = 0;       ///< of T; working memory of the forward pass too
+  std::int64_t states = 0;  ///< of Real<T>
+};
+
 /// Gradients of ScanWeights, accumulated.
 template <class T>
 struct ScanWeightGradients {

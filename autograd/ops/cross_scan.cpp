@@ -14,18 +14,25 @@ Tensor cross_scan(const Tensor& x, const Tensor& projection, const CoreScanWeigh
                {shape.batch, shape.height, shape.width, scan.directions * scan.projection()});
 
   const Tensor z = Tensor::empty(x.shape(), x.dtype(), x.device());
-  visit_activation(x.dtype(), "cross_scan", [&]<class T>() {
-    cross_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-                                       .weights = weights.pointers<T>(), .z = z.data<T>()});
-  });
-
   std::vector<Tensor> inputs{x, projection};
   for (const auto& weight : weights.list()) inputs.push_back(weight);
+  Tensor states;
+  visit_activation(x.dtype(), "cross_scan", [&]<class T>() {
+    const ScanSaved saved = cross_scan_saved<T>(x.device(), shape);
+    if (saved.states > 0 && Tape::wants(inputs)) {
+      states = Tensor::empty({saved.states}, real_dtype_of(x.dtype()), x.device());
+    }
+    cross_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
+                                       .weights = weights.pointers<T>(),
+                                       .states = data_or_null<Real<T>>(states), .z = z.data<T>()});
+  });
+
   Tape::record("cross_scan", inputs, {z}, [=](Backward& grad) {
     visit_activation(x.dtype(), "cross_scan", [&]<class T>() {
       cross_scan_backward<T>(x.stream(),
                              {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-                              .weights = weights.pointers<T>(), .grad_z = grad.grad_output(0).data<T>(),
+                              .weights = weights.pointers<T>(), .states = data_or_null<Real<T>>(states),
+                              .grad_z = grad.grad_output(0).data<T>(),
                               .grad_x = grad.assign(0).data<T>(), .grad_projection = grad.assign(1).data<T>(),
                               .grad_weights = CoreScanWeights::gradients<T>(grad, 2)});
     });

@@ -20,22 +20,29 @@ Tensor quad_scan(const Tensor& x, const Tensor& projection, const QuadrantChoice
                             geometry.out_width,
                             scan};
 
-  const Tensor y = Tensor::empty({batch, height * width, scan.channels}, x.dtype(), x.device());
   const Tensor z = Tensor::empty({batch, shape.out_height, shape.out_width, scan.channels}, x.dtype(), x.device());
-  visit_activation(x.dtype(), "quad_scan", [&]<class T>() {
-    quad_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-                                      .selected = choice.selected.data<std::int32_t>(),
-                                      .weights = weights.pointers<T>(), .y = y.data<T>(), .z = z.data<T>()});
-  });
-
   std::vector<Tensor> inputs{x, projection, choice.one_hot};
   for (const auto& weight : weights.list()) inputs.push_back(weight);
+  Tensor y, states;
+  visit_activation(x.dtype(), "quad_scan", [&]<class T>() {
+    const ScanSaved saved = quad_scan_saved<T>(x.device(), shape);
+    if (saved.y > 0) y = Tensor::empty({saved.y}, x.dtype(), x.device());
+    if (saved.states > 0 && Tape::wants(inputs)) {
+      states = Tensor::empty({saved.states}, real_dtype_of(x.dtype()), x.device());
+    }
+    quad_scan_forward<T>(x.stream(), {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
+                                      .selected = choice.selected.data<std::int32_t>(),
+                                      .weights = weights.pointers<T>(), .y = data_or_null<T>(y),
+                                      .states = data_or_null<Real<T>>(states), .z = z.data<T>()});
+  });
+
   Tape::record("quad_scan", inputs, {z}, [=, selected = choice.selected](Backward& grad) {
     visit_activation(x.dtype(), "quad_scan", [&]<class T>() {
       quad_scan_backward<T>(
           x.stream(),
           {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
-           .selected = selected.data<std::int32_t>(), .weights = weights.pointers<T>(), .y = y.data<T>(),
+           .selected = selected.data<std::int32_t>(), .weights = weights.pointers<T>(),
+           .y = data_or_null<T>(y), .states = data_or_null<Real<T>>(states), .z = z.data<T>(),
            .grad_z = grad.grad_output(0).data<T>(), .grad_x = grad.assign(0).data<T>(),
            .grad_projection = grad.assign(1).data<T>(), .grad_one_hot = grad.assign(2).data<Real<T>>(),
            .grad_weights = CoreScanWeights::gradients<T>(grad, 3)});

@@ -14,7 +14,7 @@ struct QuadScanGeometry {
 };
 
 /// x (B, H, W, D) padded to multiples of 4, projection (B, H, W, K·(R + 2N)), K = 2 → (B, out_height, out_width, D).
-/// Differentiable in x, projection, choice.one_hot and the weights. Saves its inputs and the scan's output (B, L, D).
+/// Differentiable in x, projection, choice.one_hot and the weights. Saves its inputs, its output and what the scan leaves (kernels/quad_scan.h).
 Tensor quad_scan(const Tensor& x, const Tensor& projection, const QuadrantChoice& choice,
                  const CoreScanWeights& weights, const QuadScanGeometry& geometry);
 

@@ -4,6 +4,8 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/core_scan.cuh"
+#include "kernels/cuda/core_sweep_backward.cuh"
+#include "kernels/cuda/core_sweep_forward.cuh"
 
 namespace qm::cuda {
 namespace {
@@ -50,17 +52,86 @@ auto walks(const CrossScanShape& s, T* out) {
   return [s, out](int order) { return CrossWalk<T>{s.height, s.width, s.scan.channels, order, out}; };
 }
 
+// ---- sweeps ---------------------------------------------------------------------------------------------------------
+
+// The token at every position of both orders. A thread a position: tokens (2, length).
+__global__ void cross_tokens_kernel(std::int64_t height, std::int64_t width, int* tokens) {
+  const std::int64_t i = global_thread(), length = height * width;
+  if (i >= 2 * length) return;
+  tokens[i] = static_cast<int>(cross_token(height, width, static_cast<int>(i / length), i % length));
+}
+
+class CrossTokens {
+ public:
+  CrossTokens(const Stream& stream, const CrossScanShape& s)
+      : length_(s.height * s.width), tokens_(stream, 2 * length_) {
+    cross_tokens_kernel<<<blocks_for(2 * length_), kBlock, 0, native(stream)>>>(s.height, s.width, tokens_.data());
+    check_launch("cross_tokens");
+  }
+  SweepOrder order(int index) const { return {tokens_.data() + index * length_, nullptr, 0}; }
+
+ private:
+  std::int64_t length_;
+  Scratch<int> tokens_;
+};
+
+/// The second order adds to what the first has left.
+template <class Params>
+Sweep sweep_of(const Params& p, const CrossTokens& tokens, int order) {
+  const CrossScanShape& s = p.shape;
+  const int length = static_cast<int>(s.height * s.width);
+  return {.batch = s.batch,
+          .length = length,
+          .tiles = sweep_tiles(length),
+          .channels = static_cast<int>(s.scan.channels),
+          .rank = static_cast<int>(s.scan.rank),
+          .directions = 4,
+          .along = {order, order + 2},
+          .order = tokens.order(order),
+          .x = p.x,
+          .projection = p.projection,
+          .weights = p.weights,
+          .states = const_cast<float*>(p.states),
+          .by_token = true,
+          .adds = order > 0,
+          .warps = 0,
+          .width = static_cast<int>(s.width),
+          .out_height = static_cast<int>(s.height),
+          .out_width = static_cast<int>(s.width)};
+}
+
+void cross_sweep_forward(const Stream& stream, const CrossScanForward<bfloat16>& p) {
+  const CrossTokens tokens(stream, p.shape);
+  for (int order = 0; order < 2; ++order) sweep_forward(stream, {sweep_of(p, tokens, order), p.z, nullptr});
+}
+
+void cross_sweep_backward(const Stream& stream, const CrossScanBackward<bfloat16>& p) {
+  const CrossTokens tokens(stream, p.shape);
+  sweep_backward(stream, p.shape.scan, 2, p.grad_z, p.grad_x, p.grad_projection, p.grad_weights,
+                 [&](int order) { return sweep_of(p, tokens, order); });
+}
+
 }  // namespace
+
+ScanSaved cross_scan_saved_bf16(const CrossScanShape& s) {
+  return {.states = sweeps(s.scan) ? sweep_states(s.scan, s.batch, s.height * s.width) : 0};
+}
 
 template <class T>
 void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p) {
   if (p.shape.batch == 0) return;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (sweeps(p.shape.scan)) return cross_sweep_forward(stream, p);
+  }
   core_scan_forward(stream, inputs_of<T>(p), walks(p.shape, p.z));
 }
 
 template <class T>
 void cross_scan_backward(const Stream& stream, const CrossScanBackward<T>& p) {
   if (p.shape.batch == 0) return;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (sweeps(p.shape.scan)) return cross_sweep_backward(stream, p);
+  }
   core_scan_backward(stream, inputs_of<T>(p), p.grad_z, p.shape.height * p.shape.width, p.grad_projection,
                      p.grad_weights, walks(p.shape, p.grad_x));
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/core_scan.cuh"
+#include "kernels/cuda/quad_sweep.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 namespace qm::cuda {
@@ -183,6 +184,13 @@ CoreInputs<T> inputs_of(const Params& p) {
   return {p.shape.scan, p.shape.batch, p.shape.order.length(), p.x, p.projection, p.weights};
 }
 
+template <class Params>
+void sum_one_hot(const Stream& stream, const Params& p, std::int64_t groups, const double* quadrant_sums) {
+  sum_one_hot_kernel<<<blocks_for(p.shape.batch * 4), kBlock, 0, native(stream)>>>(p.shape.batch * 4, groups,
+                                                                                   quadrant_sums, p.grad_one_hot);
+  check_launch("sum_one_hot");
+}
+
 template <class T>
 void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const float* grad_s, const float* grad_q) {
   const std::int64_t groups = ceil_div(p.shape.order.length(), kMergeTokens), blocks = p.shape.batch * groups;
@@ -190,16 +198,23 @@ void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const f
   merge_gradients_kernel<T><<<blocks_for(blocks, 1), kMergeWarps * kWarp, 0, native(stream)>>>(
       {p, groups, grad_s, grad_q, quadrant_sums.data()});
   check_launch("merge_gradients");
-  sum_one_hot_kernel<<<blocks_for(p.shape.batch * 4), kBlock, 0, native(stream)>>>(
-      p.shape.batch * 4, groups, quadrant_sums.data(), p.grad_one_hot);
-  check_launch("sum_one_hot");
+  sum_one_hot(stream, p, groups, quadrant_sums.data());
 }
 
 }  // namespace
 
+ScanSaved quad_scan_saved_bf16(const QuadScanShape& s) {
+  const std::int64_t positions = s.order.length(), y = s.batch * positions * s.scan.channels;
+  if (!sweeps(s.scan)) return {.y = y};
+  return {.y = lies_by_token(s) ? 0 : y, .states = sweep_states(s.scan, s.batch, positions)};
+}
+
 template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p) {
   if (p.shape.batch == 0) return;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (sweeps(p.shape.scan)) return quad_sweep_forward(stream, p);
+  }
   core_scan_forward(stream, inputs_of<T>(p), [&](int) { return QuadWalk<T>{p.shape, p.selected, p.y, p.z, nullptr}; });
 }
 
@@ -207,6 +222,13 @@ template <class T>
 void quad_scan_backward(const Stream& stream, const QuadScanBackward<T>& p) {
   if (p.shape.batch == 0) return;
   const QuadScanShape& s = p.shape;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (sweeps(s.scan)) {
+      return quad_sweep_backward(stream, p, [&](std::int64_t groups, const double* quadrant_sums) {
+        sum_one_hot(stream, p, groups, quadrant_sums);
+      });
+    }
+  }
   const std::int64_t positions = s.batch * s.order.length();
   const Scratch<float> grad_s(stream, positions * s.scan.channels);
   const Scratch<float> grad_q(stream, positions * s.scan.directions * s.scan.projection());

@@ -1,0 +1,92 @@
+// The instructions that feed the tensor cores and copy to shared memory behind a thread's back (sm_80 and later).
+//
+// A fragment is a warp's share of a small matrix. With g = lane / 4 and q = lane % 4, of the product D += A B of
+// m16n8k16 a lane holds
+//   A (16 × 16)   a0: A[g][2q, 2q+1]   a1: A[g+8][2q, 2q+1]   a2: A[g][2q+8, 2q+9]   a3: A[g+8][2q+8, 2q+9]
+//   B (16 × 8)    b0: B[2q, 2q+1][g]   b1: B[2q+8, 2q+9][g]
+//   D (16 × 8)    d0, d1: D[g][2q, 2q+1]   d2, d3: D[g+8][2q, 2q+1]
+#pragma once
+
+#include "kernels/cuda/launch.cuh"
+
+namespace qm::cuda {
+
+struct FragmentA {
+  std::uint32_t a[4];
+};
+struct FragmentB {
+  std::uint32_t b[2];
+};
+
+__device__ __forceinline__ void multiply_add(float (&d)[4], const FragmentA& a, const FragmentB& b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.b[0]), "r"(b.b[1]));
+}
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// Four 8 × 8 matrices of 16-bit numbers; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&m)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+/// The same, each matrix transposed.
+__device__ __forceinline__ void load_transposed(std::uint32_t (&m)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+/// Two matrices, transposed; lanes 0 to 15 give the addresses.
+__device__ __forceinline__ void load_transposed(std::uint32_t (&m)[2], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(m[0]), "=r"(m[1])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+/// Two numbers rounded to bfloat16, `low` in the lower half.
+__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+/// 16 bytes from global to shared memory, or 16 zeros; done when its group is waited for.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool zero) {
+  const int bytes = zero ? 0 : 16;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+               : "memory");
+}
+/// Ends the group of copies that this thread has issued since the group before.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most `kPending` of this thread's newest groups are still under way.
+template <int kPending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// A barrier among `threads` threads of the block, all of whose warps give the same id (1 to 15; 0 is __syncthreads).
+__device__ __forceinline__ void barrier_of(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// ---- powers of two --------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+}  // namespace qm::cuda
