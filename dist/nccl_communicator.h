@@ -12,7 +12,8 @@ namespace qm {
 /// share a GPU, which NCCL refuses.
 ///
 /// Nothing waits on the host for a GPU: an operation starts once the work queued on the tensor's current stream is
-/// done, and the work queued there after wait() (or after broadcast()) starts once the operation is done.
+/// done, and the work queued there after wait() (or after broadcast()) starts once the operation is done. Besides
+/// CommError an operation throws CudaError, where something queued before it has failed.
 std::unique_ptr<Communicator> make_nccl_communicator(Device device, std::unique_ptr<Communicator> host);
 
 }  // namespace qm

@@ -35,8 +35,9 @@ std::string line_of(const std::string& left, const std::string& right) {
 }
 
 std::string driver_text(const Machine& machine) {
-  const std::string version = machine.driver.empty() ? "none" : machine.driver;
-  return machine.cuda.driver == 0 ? version : concat(version, ", for CUDA up to ", cuda_text(machine.cuda.driver));
+  const std::string version = machine.driver.empty() ? "of unknown version" : machine.driver;
+  if (machine.cuda.driver > 0) return concat(version, ", for CUDA up to ", cuda_text(machine.cuda.driver));
+  return machine.driver.empty() ? "none" : version;
 }
 
 std::string cuda_runtime_text(const Machine& machine) {
