@@ -1,10 +1,13 @@
-// Communicator: what the processes ("ranks") of a job say to one another. Back-ends: a group of one, MPI.
+// Communicator: what the processes ("ranks") of a job say to one another. Back-ends: a group of one, MPI, and NCCL for
+// tensors on GPUs.
 //
 // Every rank calls the same operations in the same order, waits for requests included, all from the thread that made
 // the Environment. All throw CommError naming the operation (and the peer, where there is one).
 //
-// Sums are taken in rank order, element by element: bit-identical on all ranks and from run to run for a given number
-// of ranks, and the same whether an array is summed whole or in parts.
+// Sums are bit-identical on all ranks, and from run to run for a given number of ranks. Sums on the CPU are taken in
+// rank order, element by element, so that an array may as well be summed in parts. NCCL adds in an order of its own,
+// which depends on the number of elements, on how the GPUs are connected, on NCCL's version and on its environment
+// variables: where all of these stay, so do the bits, but the parts of an array sum to other roundings than the whole.
 #pragma once
 
 #include <memory>

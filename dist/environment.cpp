@@ -6,9 +6,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <utility>
+#include <vector>
 
 #include "dist/mpi_check.h"
 #include "dist/mpi_communicator.h"
+#include "dist/nccl_communicator.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -89,8 +92,29 @@ Environment::~Environment() {
   MPI_Finalize();
 }
 
-std::unique_ptr<Communicator> Environment::make_communicator() const {
-  return size_ > 1 ? make_mpi_communicator(local_rank_) : make_single_communicator();
+GpuSupply Environment::gpu_supply() const {
+  const GpuSupply own{local_size_, cuda_device_count()};
+  if (size_ == 1) return own;
+  const int own_numbers[2] = {own.ranks, own.gpus};
+  std::vector<int> numbers(2 * static_cast<std::size_t>(size_));
+  check_mpi(MPI_Allgather(own_numbers, 2, MPI_INT, numbers.data(), 2, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
+  GpuSupply scarcest{numbers[0], numbers[1]};
+  for (std::size_t i = 2; i < numbers.size(); i += 2) {
+    const GpuSupply supply{numbers[i], numbers[i + 1]};
+    if (supply.gpus - supply.ranks < scarcest.gpus - scarcest.ranks) scarcest = supply;
+  }
+  return scarcest;
+}
+
+std::unique_ptr<Communicator> Environment::make_communicator(Device device) const {
+  if (size_ == 1) return make_single_communicator();
+  std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_);
+  if (device.type == DeviceType::kCpu) return mpi;
+#ifdef QM_HAVE_CUDA
+  return make_nccl_communicator(device, std::move(mpi));
+#else
+  throw_no_backend("communicator", device);
+#endif
 }
 
 void Environment::abort(int code) const noexcept {

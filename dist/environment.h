@@ -19,6 +19,15 @@ struct Launch {
 /// Throws CommError naming the variable if its value is no number.
 std::optional<Launch> detect_launch();
 
+/// The GPUs for a job's ranks, on the host that has the fewest for its ranks.
+struct GpuSupply {
+  int ranks = 1;  ///< of this job on that host
+  int gpus = 0;   ///< that they can use
+
+  /// Whether every rank of the job can have a GPU of its own.
+  bool suffices() const { return gpus >= ranks; }
+};
+
 /// Starts MPI if a launcher started this process, and ends it in the destructor: one process needs no mpirun. Make one,
 /// in main, and let it outlive every Communicator.
 ///
@@ -34,11 +43,18 @@ class Environment {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  /// Place among the processes of this job on this host: the index of this rank's GPU. Ranks take the GPUs of their
+  /// host in order, so each must see all of them: no --gpus-per-task.
   int local_rank() const { return local_rank_; }
   /// Processes of this job on this host.
   int local_size() const { return local_size_; }
 
-  std::unique_ptr<Communicator> make_communicator() const;
+  /// The same on every rank. Collective.
+  GpuSupply gpu_supply() const;
+
+  /// For tensors on the CPU and on `device`, this rank's GPU if all ranks compute on GPUs. Collective. Throws
+  /// CommError; CudaError for a GPU in a build without CUDA.
+  std::unique_ptr<Communicator> make_communicator(Device device = {}) const;
 
   /// Ends all processes of the job at once with this exit code. Returns in a job of one process: there the caller
   /// returns the code itself.

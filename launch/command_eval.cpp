@@ -20,11 +20,11 @@ int run_eval(std::span<const std::string> arguments, const Environment& environm
   line.assignments("set", overrides, "replace a key of the checkpoint's recipe, such as eval.batch=64");
   if (!line.parse(arguments)) return 0;
 
-  const ModelFile model = load_model_file(file, weights, device, overrides, environment.size());
+  const ModelFile model = load_model_file(file, weights, device, environment, overrides);
   const ShardSet shards(data, split);
   QM_CHECK(model.checkpoint.class_names.empty() || model.checkpoint.class_names == shards.class_names(), ConfigError,
            data, ": its classes are not those the checkpoint was trained on");
-  const auto communicator = environment.make_communicator();
+  const auto communicator = environment.make_communicator(model.network->device());
   const EvalResult result = evaluate(*model.network, model.recipe, shards, *communicator);
   if (communicator->rank() == 0) std::printf("%s\n", result.text().c_str());
   return 0;

@@ -36,7 +36,7 @@ void print_top5(const std::vector<double>& probabilities, const std::vector<std:
 
 }  // namespace
 
-int run_predict(std::span<const std::string> arguments, const Environment&) {
+int run_predict(std::span<const std::string> arguments, const Environment& environment) {
   CommandLine line("predict", "Classifies image files: the five likeliest classes with their probabilities.");
   std::string file, weights, device = "auto";
   std::vector<std::string> images;
@@ -46,7 +46,7 @@ int run_predict(std::span<const std::string> arguments, const Environment&) {
   line.positionals("IMAGE", images, "JPEG or PNG files");
   if (!line.parse(arguments)) return 0;
 
-  const ModelFile model = load_model_file(file, weights, device);
+  const ModelFile model = load_model_file(file, weights, device, environment);
   for (const auto& image : images) {
     const Tensor input = load_image_input(image, model.recipe).to(model.network->device());
     const Tensor logits = (*model.network->model)(input, ForwardContext{});

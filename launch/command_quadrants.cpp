@@ -37,7 +37,7 @@ int quadrant_of(const GlyphBox& box) {
 
 }  // namespace
 
-int run_quadrants(std::span<const std::string> arguments, const Environment&) {
+int run_quadrants(std::span<const std::string> arguments, const Environment& environment) {
   CommandLine line("quadrants",
                    "Shows how often the quadrant that a model selects holds the glyph, on images of `quadmamba glyphs`:\n"
                    "a line for each quadtree block that does not roll the map. Chance is 25 %.");
@@ -48,7 +48,7 @@ int run_quadrants(std::span<const std::string> arguments, const Environment&) {
   line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute");
   if (!line.parse(arguments)) return 0;
 
-  const ModelFile model = load_model_file(file, weights, device);
+  const ModelFile model = load_model_file(file, weights, device, environment);
   std::vector<AskedBlock> blocks = asked_blocks(model.network->model->config());
   const std::vector<GlyphLocation> glyphs = read_glyph_locations(data);
   for (const auto& glyph : glyphs) {

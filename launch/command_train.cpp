@@ -25,8 +25,8 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   QM_CHECK(!recipe.data.path.empty(), ConfigError, recipe_file, ": no data: give --data DIR or the key data.path");
   const TrainOptions options{.run_folder = run.empty() ? "runs/" + recipe.name : run,
                              .resume = resume,
-                             .device = choose_device(device, recipe.precision, environment.size())};
-  const auto communicator = environment.make_communicator();
+                             .device = choose_device(device, recipe.precision, environment)};
+  const auto communicator = environment.make_communicator(options.device);
   Trainer(recipe, options, *communicator).run();
   return 0;
 }

@@ -12,5 +12,6 @@ CommandFunction run_predict;    ///< a checkpoint and image files → classes
 CommandFunction run_inspect;    ///< what a recipe, shard or checkpoint holds
 CommandFunction run_glyphs;     ///< the generated quickstart images
 CommandFunction run_quadrants;  ///< a checkpoint and those images → how often the selected quadrant holds the glyph
+CommandFunction run_doctor;     ///< what this machine has and lacks, and whether every op computes right on it
 
 }  // namespace qm

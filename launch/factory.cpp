@@ -69,21 +69,26 @@ DType activation_dtype(const Recipe& recipe) {
   return recipe.precision == Precision::kBf16 ? DType::kBFloat16 : master_dtype(recipe);
 }
 
-Device choose_device(const std::string& name, Precision precision, int ranks) {
+Device choose_device(const std::string& name, Precision precision, const GpuSupply& supply, int local_rank) {
 #ifdef QM_HAVE_CUDA
-  QM_CHECK(name != "cuda" || cuda_device_count() > 0, ConfigError, "--device cuda: found no GPU and driver to use");
+  QM_CHECK(name != "cuda" || supply.gpus > 0, ConfigError, "--device cuda: found no GPU and driver to use");
 #else
   QM_CHECK(name != "cuda", ConfigError, "--device cuda: this build has no CUDA back-end");
 #endif
   QM_CHECK(name != "cuda" || precision != Precision::kFp64, ConfigError,
            "--device cuda: precision fp64 runs on the CPU only");
-  QM_CHECK(name != "cuda" || ranks == 1, ConfigError, "--device cuda: one process only, got ", ranks,
-           " ranks; several run on the CPU");
-  const bool suits_gpu = precision != Precision::kFp64 && ranks == 1;
-  const bool on_gpu = name == "cuda" || (name == "auto" && suits_gpu && cuda_device_count() > 0);
+  QM_CHECK(name != "cuda" || supply.suffices(), ConfigError, "--device cuda: ", supply.ranks, " ranks on a host with ",
+           supply.gpus, supply.gpus == 1 ? " GPU" : " GPUs", ": start one rank a GPU");
+  const bool on_gpu = name == "cuda" || (name == "auto" && precision != Precision::kFp64 && supply.suffices());
   QM_CHECK(on_gpu || precision != Precision::kBf16, ConfigError,
            "precision bf16 needs a GPU; on the CPU use --set precision=fp32");
-  return on_gpu ? Device{DeviceType::kCuda, 0} : Device{};
+  return on_gpu ? Device{DeviceType::kCuda, local_rank} : Device{};
+}
+
+Device choose_device(const std::string& name, Precision precision, const Environment& environment) {
+  // Who computes on the CPU does not pay for the search for a driver.
+  const GpuSupply supply = name == "cpu" ? GpuSupply{} : environment.gpu_supply();
+  return choose_device(name, precision, supply, environment.local_rank());
 }
 
 Network::Network(const Recipe& recipe, Device device)

@@ -8,6 +8,7 @@
 #include "autograd/optim/adamw.h"
 #include "data/loader.h"
 #include "data/mix.h"
+#include "dist/environment.h"
 #include "layers/quadmamba.h"
 #include "recipes/recipe.h"
 
@@ -24,9 +25,12 @@ DType master_dtype(const Recipe& recipe);
 /// bfloat16 for bf16, else master_dtype.
 DType activation_dtype(const Recipe& recipe);
 
-/// "auto", "cpu" or "cuda" → a device that this build has and that the recipe's precision and a job of `ranks` processes
-/// run on: the GPU takes fp32 and, until ranks can exchange gradients between GPUs, one process. Throws ConfigError.
-Device choose_device(const std::string& name, Precision precision, int ranks = 1);
+/// "auto", "cpu" or "cuda" → the device that this rank computes on: of one type on all ranks, GPU `local_rank` of its
+/// host or the CPU. "auto" takes GPUs where this build, the precision and every rank of the job can use one: GPUs take
+/// fp32, and one rank each. Throws ConfigError.
+Device choose_device(const std::string& name, Precision precision, const GpuSupply& supply, int local_rank);
+/// The same for the job's own GPUs. Collective.
+Device choose_device(const std::string& name, Precision precision, const Environment& environment);
 
 /// A network with its parameters, allocated and initialised from the recipe's seed.
 struct Network {

@@ -33,6 +33,7 @@ constexpr std::array kCommands{
     Command{"inspect", "show what a recipe, shard or checkpoint holds, and verify it", run_inspect, false},
     Command{"glyphs", "generate the quickstart images", run_glyphs, false},
     Command{"quadrants", "show how often a model selects the quadrant that matters", run_quadrants, false},
+    Command{"doctor", "show what this machine has and lacks, and test every op on it", run_doctor, false},
 };
 
 std::string overview() {

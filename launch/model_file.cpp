@@ -12,13 +12,15 @@ const std::vector<NamedTensor>& weights_of(const Checkpoint& checkpoint, const s
 }
 
 ModelFile load_model_file(const std::string& file, const std::string& weights, const std::string& device,
-                          const std::vector<std::string>& overrides, int ranks) {
+                          const Environment& environment, const std::vector<std::string>& overrides) {
   ModelFile model{.checkpoint = read_checkpoint(file), .recipe = {}, .network = nullptr};
   model.recipe = Recipe::parse(model.checkpoint.recipe, file + " (its recipe)", overrides);
   // A model trained in bf16 evaluates on the CPU in fp32: its masters are float32.
-  const bool on_gpu = device == "cuda" || (device == "auto" && cuda_device_count() > 0);
-  if (!on_gpu && model.recipe.precision == Precision::kBf16) model.recipe.precision = Precision::kFp32;
-  model.network = std::make_unique<Network>(model.recipe, choose_device(device, model.recipe.precision, ranks));
+  Precision& precision = model.recipe.precision;
+  const Device place =
+      choose_device(device, precision == Precision::kBf16 ? Precision::kFp32 : precision, environment);
+  if (place.type == DeviceType::kCpu && precision == Precision::kBf16) precision = Precision::kFp32;
+  model.network = std::make_unique<Network>(model.recipe, place);
   const ParameterStore& parameters = model.network->parameters;
   load_named_tensors(weights_of(model.checkpoint, weights, file), parameters, parameters.values(), "model", file);
   parameters.round();

@@ -19,9 +19,9 @@ struct ModelFile {
 const std::vector<NamedTensor>& weights_of(const Checkpoint& checkpoint, const std::string& weights,
                                            const std::string& file);
 
-/// Reads a checkpoint and builds its network on the device for a job of `ranks` processes. Throws IoError or ConfigError
+/// Reads a checkpoint and builds its network on the device (choose_device). Collective. Throws IoError or ConfigError
 /// naming the file.
 ModelFile load_model_file(const std::string& file, const std::string& weights, const std::string& device,
-                          const std::vector<std::string>& overrides = {}, int ranks = 1);
+                          const Environment& environment, const std::vector<std::string>& overrides = {});
 
 }  // namespace qm

@@ -44,6 +44,23 @@ trap 'rm -f "$report"' EXIT
 ctest_status=0
 ctest "${ctest_arguments[@]}" --output-junit "$report" || ctest_status=$?
 
+# CI has no GPU. What ran on one is in a report (tests/gpu_report.sh); this says where the sources went on without it.
+warn_of_old_gpu_report() {
+  local gpu_report=tests/gpu_report.txt revision changed
+  if [[ ! -f $gpu_report ]]; then
+    echo "warning: there is no $gpu_report: nothing says that the GPU code was run"
+    return
+  fi
+  revision="$(sed -n '/^source /{s/^source *//; s/-dirty$//; p; q}' "$gpu_report")"
+  git rev-parse --git-dir >/dev/null 2>&1 || return 0  # sources without their history
+  if ! changed="$(git diff --name-only "$revision" -- kernels autograd 2>/dev/null)"; then
+    echo "warning: $gpu_report is of revision '$revision', which this clone does not hold"
+  elif [[ -n $changed ]]; then
+    echo "warning: $gpu_report is of $revision; since then $(wc -l <<<"$changed") files of kernels/ and autograd/ changed"
+  fi
+}
+warn_of_old_gpu_report
+
 # From the report, test by test: ctest's own totals count a test whose program is missing as skipped.
 count_lines() {
   grep --count "$1" "$report" || true

@@ -62,7 +62,10 @@ TEST(dist, one_process_needs_no_launcher) {
   EXPECT_EQ(environment.size(), 1);
   EXPECT_EQ(environment.rank(), 0);
   EXPECT_EQ(environment.local_rank(), 0);
+  EXPECT_EQ(environment.gpu_supply().ranks, 1);
+  EXPECT_EQ(environment.gpu_supply().gpus, qm::cuda_device_count());
   EXPECT_STREQ(environment.make_communicator()->name(), "single");
+  EXPECT_STREQ(environment.make_communicator({qm::DeviceType::kCuda, 0})->name(), "single");
   environment.abort(3);  // returns: the caller of a single process returns the code itself
 }
 

@@ -1,7 +1,6 @@
 // What only several processes can show. ctest runs this suite under mpirun with 2 and 3 ranks; alone, every test fails.
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -12,57 +11,20 @@
 #include <vector>
 
 #include "autograd/tape.h"
-#include "dist/environment.h"
 #include "dist/gradient_reducer.h"
 #include "kernels/base/error.h"
-#include "kernels/base/philox.h"
+#include "tests/dist/job.h"
 
 namespace {
 
 using qm::Communicator;
 using qm::DType;
 using qm::Tensor;
-
-/// The process's Environment, which MPI allows once.
-const qm::Environment& environment() {
-  static const qm::Environment environment;
-  return environment;
-}
-
-Communicator& world() {
-  static const std::unique_ptr<Communicator> communicator = environment().make_communicator();
-  QM_CHECK(communicator->size() > 1, qm::CommError, "the mpi_ranks tests need several ranks: run them under mpirun");
-  return *communicator;
-}
-
-/// Values whose float sum depends on the order of additions; the same for a (rank, round, index) everywhere.
-template <class T>
-std::vector<T> values_of(int rank, int round, std::int64_t count) {
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto random = qm::philox(7, qm::RandomPurpose::kSynthetic, static_cast<std::uint32_t>(round),
-                                   static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(i));
-    const double spread = std::ldexp(1.0, static_cast<int>(random.word[1] % 40));
-    values[i] = static_cast<T>((qm::uniform_open(random.word[0]) - 0.5) * spread);
-  }
-  return values;
-}
-
-/// The sum over ranks, in rank order.
-template <class T>
-std::vector<T> expected_sum(int round, std::int64_t count) {
-  std::vector<T> sum = values_of<T>(0, round, count);
-  for (int rank = 1; rank < world().size(); ++rank) {
-    const std::vector<T> values = values_of<T>(rank, round, count);
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
-  }
-  return sum;
-}
-
-template <class T>
-Tensor own_tensor(int round, std::int64_t count) {
-  return Tensor::from(values_of<T>(world().rank(), round, count), {count});
-}
+using qm::test::environment;
+using qm::test::expected_sum;
+using qm::test::own_tensor;
+using qm::test::values_of;
+using qm::test::world;
 
 template <class T>
 void expect_sums_in_rank_order() {
@@ -82,6 +44,12 @@ TEST(mpi_ranks, ranks_are_distinct) {
   const std::vector<std::string> ranks = comm.all_gather_bytes(std::to_string(comm.rank()));
   ASSERT_EQ(ranks.size(), static_cast<std::size_t>(comm.size()));
   for (int r = 0; r < comm.size(); ++r) EXPECT_EQ(ranks[static_cast<std::size_t>(r)], std::to_string(r));
+}
+
+TEST(mpi_ranks, the_supply_of_gpus_is_that_of_the_host) {
+  const qm::GpuSupply supply = environment().gpu_supply();
+  EXPECT_EQ(supply.ranks, world().size());  // ctest's ranks share one host
+  EXPECT_EQ(supply.gpus, qm::cuda_device_count());
 }
 
 TEST(mpi_ranks, sums_are_taken_in_rank_order) {

@@ -153,7 +153,7 @@ void expect_failure(const ProgramResult& result, int exit_code, const std::strin
 TEST(launch, program_shows_help_for_itself_and_every_command) {
   const ProgramResult overview = run_quadmamba({"--help"});
   EXPECT_EQ(overview.exit_code, 0) << overview.describe();
-  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants"}) {
+  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants", "doctor"}) {
     EXPECT_NE(overview.out.find(concat("\n  ", command)), std::string::npos) << overview.describe();
     const ProgramResult help = run_quadmamba({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << help.describe();
