@@ -22,8 +22,7 @@
 namespace qm::cuda {
 
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-inline constexpr int kChunk = 8;            ///< numbers a 16-byte access
-inline constexpr int kMostProjections = 7;  ///< of a tile's 16 · (R + 2), that a thread brings to shared memory
+inline constexpr int kChunk = 8;  ///< numbers a 16-byte access
 
 // ---- what is swept --------------------------------------------------------------------------------------------------
 
@@ -63,11 +62,12 @@ struct Sweep {
 };
 
 /// What a kernel is compiled for.
-template <int kWarps_, int kSteps_, int kColumnTiles_>
+template <int kWarps_, int kSteps_, int kColumnTiles_, int kProjections_>
 struct SweepKind {
   static constexpr int kWarps = kWarps_;              ///< a direction, at most
   static constexpr int kSteps = kSteps_;              ///< of 16 that cover R
   static constexpr int kColumnTiles = kColumnTiles_;  ///< of 8 that cover R + 2
+  static constexpr int kProjections = kProjections_;  ///< of a tile's 16 · (R + 2), that a thread brings, at most
   static constexpr int kRankTiles = 2 * kSteps < kColumnTiles ? 2 * kSteps : kColumnTiles;  ///< of 8 that cover R
   static constexpr int kThreads = 2 * kWarps * kWarp;
 };
@@ -187,36 +187,36 @@ struct SweepWarp {
 // ---- tokens' projections --------------------------------------------------------------------------------------------
 
 /// Brings (δ | B | C) of one tile after another into shared memory: loaded early, stored once the tile before is done.
-template <class Kind, bool kReversed>
+template <class Kind>
 class SweepProjections {
  public:
-  __device__ __forceinline__ explicit SweepProjections(const SweepWarp<kReversed>& w) : w_(w) {}
-
-  __device__ __forceinline__ void load(int tile) {
-    const Sweep& p = w_.p;
+  template <bool kReversed>
+  __device__ __forceinline__ void load(const SweepWarp<kReversed>& w, int tile) {
+    const Sweep& p = w.p;
     const int width = p.rank + 2, stride = p.directions * width;
-    const bfloat16* rows = p.projection + w_.image * p.length * stride + w_.k * width;
+    const bfloat16* rows = p.projection + w.image * p.length * stride + w.k * width;
 #pragma unroll
-    for (int i = 0; i < kMostProjections; ++i) {
-      const int element = w_.group_thread() + i * w_.group_threads();
-      if (element >= kTile * width) break;
+    for (int i = 0; i < Kind::kProjections; ++i) {
+      const int element = w.group_thread() + i * w.group_threads();
+      if (element >= kTile * width) continue;
       const int position = tile * kTile + element / width, column = element % width;
       value_[i] = 0;
       if (tile < 0 || position >= p.length) continue;
-      const int first = w_.first()[position];
+      const int first = w.first()[position];
       if (first >= 0) value_[i] = to_real(rows[static_cast<std::int64_t>(first) * stride + column]);
       if (!p.order.second) continue;
-      const int second = w_.second()[position];
+      const int second = w.second()[position];
       if (second >= 0) value_[i] += to_real(rows[static_cast<std::int64_t>(second) * stride + column]);
     }
   }
 
-  __device__ __forceinline__ void store(SweepTokens<Kind>& to) const {
-    const int rank = w_.p.rank, width = rank + 2;
+  template <bool kReversed>
+  __device__ __forceinline__ void store(const SweepWarp<kReversed>& w, SweepTokens<Kind>& to) const {
+    const int rank = w.p.rank, width = rank + 2;
 #pragma unroll
-    for (int i = 0; i < kMostProjections; ++i) {
-      const int element = w_.group_thread() + i * w_.group_threads();
-      if (element >= kTile * width) break;
+    for (int i = 0; i < Kind::kProjections; ++i) {
+      const int element = w.group_thread() + i * w.group_threads();
+      if (element >= kTile * width) continue;
       const int t = element / width, column = element % width;
       if (column < rank) {
         to.rank[t][column] = from_real<bfloat16>(value_[i]);
@@ -229,8 +229,7 @@ class SweepProjections {
   }
 
  private:
-  const SweepWarp<kReversed>& w_;
-  float value_[kMostProjections];
+  float value_[Kind::kProjections];
 };
 
 // ---- Δ --------------------------------------------------------------------------------------------------------------
@@ -309,10 +308,10 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
 /// Calls body.template operator()<Kind>() with what suits the rank.
 template <class Body>
 void with_sweep_kind(std::int64_t rank, Body body) {
-  if (rank <= 6) return body.template operator()<SweepKind<6, 1, 1>>();
-  if (rank <= 14) return body.template operator()<SweepKind<6, 1, 2>>();
-  if (rank <= 30) return body.template operator()<SweepKind<4, 2, 4>>();
-  body.template operator()<SweepKind<4, 3, 7>>();
+  if (rank <= 6) return body.template operator()<SweepKind<6, 1, 1, 2>>();
+  if (rank <= 14) return body.template operator()<SweepKind<6, 1, 2, 3>>();
+  if (rank <= 30) return body.template operator()<SweepKind<4, 2, 4, 4>>();
+  body.template operator()<SweepKind<4, 3, 7, 7>>();
 }
 
 /// How a scan's channels are spread over blocks.
@@ -331,8 +330,11 @@ struct SweepGrid {
 /// Whether the sweeps take a scan of this shape.
 inline bool sweeps(const ScanShape& s) {
   if (s.states != 1 || s.rank > 48 || s.channels % kChunk != 0 || s.channels > (1 << 20)) return false;
-  const int threads = SweepGrid(s.channels, s.rank <= 14 ? 6 : 4).warps * kWarp;
-  return kTile * s.projection() <= kMostProjections * threads;
+  bool fits = false;
+  with_sweep_kind(s.rank, [&]<class Kind>() {
+    fits = kTile * s.projection() <= Kind::kProjections * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
+  });
+  return fits;
 }
 
 template <class Kernel, class... Arguments>

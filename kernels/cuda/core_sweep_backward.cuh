@@ -139,8 +139,7 @@ class SweepBackwardWalk {
         tokens_(shared.tokens[kReversed]),
         group_sums_(shared.sums[kReversed]),
         delta_(backward.sweep, w_.k, w_.first_channel),
-        sums_(backward.sweep, w_.k, w_.first_channel),
-        projections_(w_) {
+        sums_(backward.sweep, w_.k, w_.first_channel) {
     const std::int64_t at = static_cast<std::int64_t>(w_.k) * w_.p.channels + w_.channel;
     A_ = w_.active ? -expf(w_.p.weights.A_logs[at]) : 0.0f;
     bias_ = w_.active ? kLog2E * w_.p.weights.dt_bias[at] : 0.0f;
@@ -175,17 +174,17 @@ class SweepBackwardWalk {
     if (first == last) return;
     int token[2], next[2];
     w_.load_tokens(tile_of(first), token);
-    projections_.load(tile_of(first));
+    projections_.load(w_, tile_of(first));
     start_copies(first, reads, token);
     float before = w_.active ? *w_.states_of(tile_of(first)) : 0.0f, before_next = 0;
-    projections_.store(tokens_[first % 2]);
+    projections_.store(w_, tokens_[first % 2]);
     w_.group_barrier();
     for (int step = first; step < last; ++step) {
       const int tile = tile_of(step), parity = step % 2;
       const bool more = step + 1 < last;
       if (more) {
         w_.load_tokens(tile_of(step + 1), next);
-        projections_.load(tile_of(step + 1));
+        projections_.load(w_, tile_of(step + 1));
         start_copies(step + 1, reads, next);
         if (w_.active) before_next = *w_.states_of(tile_of(step + 1));
         wait_copies<1>();
@@ -203,7 +202,7 @@ class SweepBackwardWalk {
       w_.store_rows(mine_.grad_y[parity], b_.grad_s, w_.p.length, row);
       sums_.over_channels(mine_.product, group_sums_[parity][w_.warp]);
       sums_.over_tokens(mine_.product[0], tokens_[parity]);
-      if (more) projections_.store(tokens_[(step + 1) % 2]);
+      if (more) projections_.store(w_, tokens_[(step + 1) % 2]);
       w_.group_barrier();
       store_projection_gradients(tile, parity);
       token[0] = next[0];
@@ -318,7 +317,7 @@ class SweepBackwardWalk {
   float (&group_sums_)[2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];
   SweepDelta<Kind> delta_;
   SweepSums<Kind> sums_;
-  SweepProjections<Kind, kReversed> projections_;
+  SweepProjections<Kind> projections_;
   float A_, bias_, skip_;
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };

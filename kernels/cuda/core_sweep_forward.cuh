@@ -32,8 +32,7 @@ class SweepForwardWalk {
         w_(forward.sweep),
         mine_(shared.warp(warp_index())),
         tokens_(shared.tokens[kReversed]),
-        delta_(forward.sweep, w_.k, w_.first_channel),
-        projections_(w_) {
+        delta_(forward.sweep, w_.k, w_.first_channel) {
     const std::int64_t at = static_cast<std::int64_t>(w_.k) * w_.p.channels + w_.channel;
     A_ = w_.active ? -expf(w_.p.weights.A_logs[at]) : 0.0f;
     bias_ = w_.active ? kLog2E * w_.p.weights.dt_bias[at] : 0.0f;
@@ -66,15 +65,15 @@ class SweepForwardWalk {
     if (first == last) return;
     int token[2], next[2];
     w_.load_tokens(tile_of(first), token);
-    projections_.load(tile_of(first));
+    projections_.load(w_, tile_of(first));
     start_copies(first, reads, token);
-    projections_.store(tokens_[first % 2]);
+    projections_.store(w_, tokens_[first % 2]);
     w_.group_barrier();
     for (int step = first; step < last; ++step) {
       const bool more = step + 1 < last;
       if (more) {
         w_.load_tokens(tile_of(step + 1), next);
-        projections_.load(tile_of(step + 1));
+        projections_.load(w_, tile_of(step + 1));
         start_copies(step + 1, reads, next);
         wait_copies<1>();
       } else {
@@ -85,7 +84,7 @@ class SweepForwardWalk {
       scan(tile_of(step), step % 2, reads);
       __syncwarp();
       store(tile_of(step), mine_.u[step % 2], token, completes);
-      if (more) projections_.store(tokens_[(step + 1) % 2]);
+      if (more) projections_.store(w_, tokens_[(step + 1) % 2]);
       w_.group_barrier();
       token[0] = next[0];
       token[1] = next[1];
@@ -134,7 +133,7 @@ class SweepForwardWalk {
   typename SweepForwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
   SweepDelta<Kind> delta_;
-  SweepProjections<Kind, kReversed> projections_;
+  SweepProjections<Kind> projections_;
   float A_, bias_, skip_, h_ = 0;
 };
 
@@ -148,7 +147,7 @@ __device__ __forceinline__ void clear_tokens(SweepTokens<Kind> (&tokens)[2][2]) 
 
 // Grid (batch, channel blocks), block (2 · warps · 32): the first half of the warps goes forwards.
 template <class Kind>
-__global__ void __launch_bounds__(Kind::kThreads, 1) sweep_forward_kernel(const __grid_constant__ SweepForward f) {
+__global__ void __launch_bounds__(Kind::kThreads, 2) sweep_forward_kernel(const __grid_constant__ SweepForward f) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepForwardShared<Kind>*>(memory);
   clear_tokens(shared.tokens);
