@@ -1,7 +1,6 @@
 #include "launch/trainer.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 
 #include "autograd/ops/soft_cross_entropy.h"
@@ -69,19 +68,6 @@ void check_all_finite(const Checkpoint& checkpoint) {
   check_all_finite(checkpoint.exp_avg_sq, where + "optimizer/exp_avg_sq");
 }
 
-std::string duration(double seconds) {
-  const auto total = static_cast<long long>(seconds + 0.5);
-  char text[32];
-  std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", total / 3600, total / 60 % 60, total % 60);
-  return text;
-}
-
-std::string formatted(const char* format, auto... values) {
-  char text[256];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
-}
-
 }  // namespace
 
 // ---- start -----------------------------------------------------------------------------------------------------------
@@ -121,7 +107,10 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
     groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, options.device);
   }
   connect_reducer();
-  if (is_main()) folder_ = std::make_unique<RunFolder>(options.run_folder);
+  if (is_main()) {
+    folder_ = std::make_unique<RunFolder>(options.run_folder);
+    log_ = TrainLog(folder_.get());
+  }
   open_run_folder(options.resume);
 }
 
@@ -201,8 +190,7 @@ std::unique_ptr<Loader> Trainer::make_loader() const {
 void Trainer::run() {
   log_start();
   loader_ = make_loader();
-  interval_start_ = Clock::now();
-  interval_first_step_ = state_.step;
+  log_.start(state_.step);
   while (!finished_run()) {
     train_step();
     ++state_.step;
@@ -301,57 +289,36 @@ bool Trainer::checkpoint_due() const {
 // ---- reports ---------------------------------------------------------------------------------------------------------
 
 void Trainer::log_start() {
-  if (!is_main()) return;
   const Share& micro = micro_batches_.front();
-  folder_->log(concat(recipe_.name, ": ", network_.parameters.count(), " parameters, ", to_string(recipe_.precision),
-                      " on ", loss_.device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
-                      "), global batch ", recipe_.train.global_batch, " = ", communicator_.size(), " x ",
-                      micro_batches_.size(), " x ", micro.count));
-  folder_->log(concat(train_shards_.size(), " training images, ", val_shards_.size(), " for evaluation; ",
-                      steps_per_epoch_, " steps an epoch (",
-                      train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
-                      " images, others each epoch, are left out), to step ", end_step_));
-  if (finished_run()) folder_->log(concat("nothing to do: the run stands at step ", state_.step));
+  log_.line(concat(recipe_.name, ": ", network_.parameters.count(), " parameters, ", to_string(recipe_.precision),
+                   " on ", loss_.device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
+                   "), global batch ", recipe_.train.global_batch, " = ", communicator_.size(), " x ",
+                   micro_batches_.size(), " x ", micro.count));
+  log_.line(concat(train_shards_.size(), " training images, ", val_shards_.size(), " for evaluation; ",
+                   steps_per_epoch_, " steps an epoch (",
+                   train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
+                   " images, others each epoch, are left out), to step ", end_step_));
+  if (finished_run()) log_.line(concat("nothing to do: the run stands at step ", state_.step));
 }
 
 void Trainer::log_step() {
   check_finite();
   if (!is_main()) return;
-  const double seconds = std::chrono::duration<double>(Clock::now() - interval_start_).count();
-  const auto steps = static_cast<double>(state_.step - interval_first_step_);
-  const double loss = loss_.to(DType::kFloat64).to_vector<double>().at(0);
-  const double norm = optimizer_.grad_norm().to_vector<double>().at(0);
-  const double rate = schedule_.learning_rate(state_.step - 1);
-  const double images_per_second = steps * static_cast<double>(recipe_.train.global_batch) / seconds;
-  const double wait = 100 * (loader_->wait_seconds() - interval_wait_) / seconds;
-  const auto memory = static_cast<std::int64_t>(allocator_for(loss_.device()).stats().peak);
-  const double eta = seconds / steps * static_cast<double>(end_step_ - state_.step);
-  const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
-
-  folder_->log(formatted("epoch %.2f/%lld  step %lld/%lld  loss %.4f  norm %.3f  lr %.3e  %.0f img/s  wait %.1f%%  "
-                         "memory %lld MiB  eta %s",
-                         epoch, static_cast<long long>(recipe_.train.epochs), static_cast<long long>(state_.step),
-                         static_cast<long long>(end_step_), loss, norm, rate, images_per_second, wait,
-                         static_cast<long long>(memory >> 20), duration(eta).c_str()));
-  folder_->record(JsonLine()
-                      .add("kind", std::string("train"))
-                      .add("step", state_.step)
-                      .add("epoch", epoch)
-                      .add("loss", loss)
-                      .add("grad_norm", norm)
-                      .add("learning_rate", rate)
-                      .add("images_per_second", images_per_second)
-                      .add("data_wait_percent", wait)
-                      .add("memory_bytes", memory)
-                      .add("eta_seconds", eta));
-  interval_start_ = Clock::now();
-  interval_wait_ = loader_->wait_seconds();
-  interval_first_step_ = state_.step;
+  log_.step({.step = state_.step,
+             .end_step = end_step_,
+             .steps_per_epoch = steps_per_epoch_,
+             .epochs = recipe_.train.epochs,
+             .global_batch = recipe_.train.global_batch,
+             .loss = loss_.to(DType::kFloat64).to_vector<double>().at(0),
+             .grad_norm = optimizer_.grad_norm().to_vector<double>().at(0),
+             .learning_rate = schedule_.learning_rate(state_.step - 1),
+             .wait_seconds = loader_->wait_seconds(),
+             .memory_bytes = static_cast<std::int64_t>(allocator_for(loss_.device()).stats().peak)});
 }
 
 void Trainer::run_evaluation() {
   check_finite();
-  const auto start = Clock::now();
+  const auto start = TrainLog::Clock::now();
   double top1 = log_evaluation("model").top1;
   if (const Tensor& ema = optimizer_.ema(); ema.defined()) {
     const Tensor& values = network_.parameters.values();
@@ -365,22 +332,12 @@ void Trainer::run_evaluation() {
     state_.best_top1 = top1;
     state_.best_step = state_.step;
   }
-  interval_start_ += Clock::now() - start;  // images/s is that of training
+  log_.leave_out(TrainLog::Clock::now() - start);  // images/s is that of training
 }
 
 EvalResult Trainer::log_evaluation(const std::string& weights) {
   const EvalResult result = evaluate(network_, recipe_, val_shards_, communicator_);
-  if (!is_main()) return result;
-  folder_->log(concat("evaluation at step ", state_.step, ", ", weights, " weights: ", result.text()));
-  folder_->record(JsonLine()
-                      .add("kind", std::string("eval"))
-                      .add("step", state_.step)
-                      .add("epoch", state_.epoch)
-                      .add("weights", weights)
-                      .add("top1", result.top1)
-                      .add("top5", result.top5)
-                      .add("loss", result.loss)
-                      .add("count", result.count));
+  log_.evaluation(state_.step, state_.epoch, weights, result);
   return result;
 }
 

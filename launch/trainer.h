@@ -5,7 +5,6 @@
 // a checkpoint is due.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "launch/resume.h"
 #include "launch/run_folder.h"
 #include "launch/schedule.h"
+#include "launch/train_log.h"
 
 namespace qm {
 
@@ -39,8 +39,6 @@ class Trainer {
   void run();
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   void open_run_folder(bool resume);
   void resume_from_newest();
   void share_state_with_ranks();
@@ -72,6 +70,7 @@ class Trainer {
   AdamW optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
+  TrainLog log_;
 
   std::vector<Share> micro_batches_;  // of this rank, as positions of the global batch
   std::int64_t steps_per_epoch_ = 0;
@@ -84,10 +83,6 @@ class Trainer {
   Tensor records_;  // StepRecord of each micro-batch, device memory
   Tensor groups_;   // MixGroup of each group of the global batch, device memory; undefined without mixing
   Tensor loss_;     // (1), of the step
-
-  Clock::time_point interval_start_;
-  double interval_wait_ = 0;
-  std::int64_t interval_first_step_ = 0;
 };
 
 }  // namespace qm
