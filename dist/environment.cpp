@@ -89,8 +89,8 @@ Environment::~Environment() {
   MPI_Finalize();
 }
 
-std::unique_ptr<Communicator> Environment::make_communicator() const {
-  return size_ > 1 ? make_mpi_communicator(local_rank_) : make_single_communicator();
+std::unique_ptr<Communicator> Environment::make_communicator(std::chrono::seconds deadline) const {
+  return size_ > 1 ? make_mpi_communicator(local_rank_, deadline) : make_single_communicator();
 }
 
 void Environment::abort(int code) const noexcept {

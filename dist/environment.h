@@ -1,6 +1,7 @@
 // Environment: the process's membership in its job, from start to end.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,9 @@
 #include "dist/communicator.h"
 
 namespace qm {
+
+/// Longer than anything that a rank does while others wait for it: reading a checkpoint, or the end of its writing.
+inline constexpr std::chrono::seconds kDefaultDeadline{600};
 
 /// How a launcher made itself known to this process.
 struct Launch {
@@ -38,7 +42,9 @@ class Environment {
   /// Processes of this job on this host.
   int local_size() const { return local_size_; }
 
-  std::unique_ptr<Communicator> make_communicator() const;
+  /// Collective. An operation of the communicator that takes longer than `deadline` throws CommError naming the ranks
+  /// that there is no sign of.
+  std::unique_ptr<Communicator> make_communicator(std::chrono::seconds deadline = kDefaultDeadline) const;
 
   /// Ends all processes of the job at once with this exit code. Returns in a job of one process: there the caller
   /// returns the code itself.
