@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "data/file.h"
@@ -38,6 +39,7 @@ void for_each_field(State& state, Visit&& visit) {
   visit("best_top1", state.best_top1);
   visit("best_step", state.best_step);
   visit("ema_updates", state.ema_updates);
+  visit("evaluation_pending", state.evaluation_pending);
   visit("world_size", state.world_size);
   visit("global_batch", state.global_batch);
   visit("metrics_lines", state.metrics_lines);
@@ -117,8 +119,10 @@ Checkpoint read_contents(hid_t file) {
     }
   }
   const Hdf5Id state = open_group(file, "state");
-  for_each_field(checkpoint.state,
-                 [&]<class T>(const char* name, T& value) { value = read_attribute<T>(state, name); });
+  for_each_field(checkpoint.state, [&]<class T>(const char* name, T& value) {
+    if (name == std::string_view("evaluation_pending") && !has_attribute(state, name)) return;  // older than the field
+    value = read_attribute<T>(state, name);
+  });
   checkpoint.recipe = read_text(file, "recipe");
   checkpoint.revision = read_text(file, "revision");
   checkpoint.class_names = read_texts(file, "class_names");
@@ -150,6 +154,11 @@ Checkpoint read_checkpoint(const std::string& path) {
     const Hdf5Id hdf5 = open_hdf5(image);
     return read_contents(hdf5);
   });
+}
+
+void verify_checkpoint(const std::string& path) {
+  MemoryImage image;
+  read_guarded(InputFile(path), FileKind::kCheckpoint, image);
 }
 
 std::string weights_digest(const std::vector<NamedTensor>& tensors) {

@@ -33,6 +33,7 @@ struct TrainingState {
   double best_top1 = 0;            ///< best evaluation so far
   std::int64_t best_step = 0;      ///< and its step
   std::int64_t ema_updates = 0;
+  std::int64_t evaluation_pending = 0;  ///< 1: a signal cut this step's evaluation short, a resumed run begins with it
   std::int64_t world_size = 0;  ///< ranks of the run that wrote it
   std::int64_t global_batch = 0;
   std::int64_t metrics_lines = 0;  ///< of metrics.jsonl at this step
@@ -57,6 +58,9 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 /// Reads a checkpoint onto the CPU, each group sorted by name. The file is verified whole before any of it is
 /// believed: IoError names the file and what is wrong with it.
 Checkpoint read_checkpoint(const std::string& path);
+
+/// Throws IoError naming the file and what is wrong with it unless read_checkpoint() would find it whole.
+void verify_checkpoint(const std::string& path);
 
 /// SHA-256, in hex, over names, types, shapes and bytes of the tensors sorted by name.
 std::string weights_digest(const std::vector<NamedTensor>& tensors);

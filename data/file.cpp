@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/base/error.h"
+#include "kernels/base/fault.h"
 
 namespace qm {
 
@@ -28,13 +29,20 @@ int open_retrying(const std::string& path, int flags, mode_t mode = 0) {
   return descriptor;
 }
 
+/// fault_point(), with the error of a full disk where the operation is to fail.
+bool fails(const char* point) {
+  if (!fault_point(point)) return false;
+  errno = ENOSPC;
+  return true;
+}
+
 /// A rename is durable only once its folder is.
 void sync_folder_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   const std::string folder = parent.empty() ? std::string(".") : parent.string();
   const int descriptor = open_retrying(folder, O_RDONLY | O_DIRECTORY);
   if (descriptor < 0) throw_system_error(folder, "cannot open the folder");
-  const int status = ::fsync(descriptor);
+  const int status = fails("folder-sync") ? -1 : ::fsync(descriptor);
   const int cause = errno;
   ::close(descriptor);
   errno = cause;
@@ -70,6 +78,10 @@ void InputFile::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const 
   }
 }
 
+void InputFile::sync() const {
+  if (::fsync(descriptor_) != 0) throw_system_error(path_, "cannot bring it to the disk");
+}
+
 std::vector<std::uint8_t> read_file(const std::string& path) {
   const InputFile file(path);
   std::vector<std::uint8_t> bytes(file.size());
@@ -78,7 +90,7 @@ std::vector<std::uint8_t> read_file(const std::string& path) {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
-  descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  descriptor_ = fails("file-create") ? -1 : open_retrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (descriptor_ < 0) fail("cannot create");
 }
 
@@ -93,6 +105,7 @@ void AtomicFile::fail(const char* action) const {
 
 void AtomicFile::write(std::uint64_t offset, std::span<const std::uint8_t> bytes) {
   while (!bytes.empty()) {
+    if (fails("file-write")) fail("cannot write");
     const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("cannot write");
@@ -102,14 +115,14 @@ void AtomicFile::write(std::uint64_t offset, std::span<const std::uint8_t> bytes
 }
 
 void AtomicFile::finish() {
-  if (::fsync(descriptor_) != 0) fail("cannot bring it to the disk");
+  if (fails("file-sync") || ::fsync(descriptor_) != 0) fail("cannot bring it to the disk");
   // Network file systems report a full disk as late as here.
   if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot close");
 }
 
 void AtomicFile::publish() {
   QM_CHECK(descriptor_ < 0 && !published_, Error, path_, ": publish() comes once, after finish()");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
+  if (fails("file-rename") || ::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
   published_ = true;
   sync_folder_of(path_);
 }

@@ -21,6 +21,8 @@ class InputFile {
   std::uint64_t size() const { return size_; }
   /// Fills `bytes` from `offset`. Thread-safe. Throws IoError if the file ends before.
   void read(std::uint64_t offset, std::span<std::uint8_t> bytes) const;
+  /// Brings to the disk what others have written to it.
+  void sync() const;
 
  private:
   std::string path_;

@@ -194,6 +194,10 @@ void write_attribute(hid_t where, const std::string& name, T value) {
   QM_HDF5(H5Awrite(attribute, hdf5_type<T>(), &value));
 }
 
+bool has_attribute(hid_t where, const std::string& name) {
+  return QM_HDF5(H5Aexists(where, name.c_str())) > 0;
+}
+
 template <class T>
 T read_attribute(hid_t where, const std::string& name) {
   const Hdf5Id attribute = open_attribute(where, name, hdf5_type<T>());

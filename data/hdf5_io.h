@@ -53,6 +53,7 @@ template <class T>
 void write_attribute(hid_t where, const std::string& name, T value);
 template <class T>
 T read_attribute(hid_t where, const std::string& name);
+bool has_attribute(hid_t where, const std::string& name);
 
 /// Text is UTF-8 of variable length: h5py reads attributes as str.
 void write_text_attribute(hid_t where, const std::string& name, const std::string& text);

@@ -106,9 +106,9 @@ GpuSupply Environment::gpu_supply() const {
   return scarcest;
 }
 
-std::unique_ptr<Communicator> Environment::make_communicator(Device device) const {
+std::unique_ptr<Communicator> Environment::make_communicator(Device device, std::chrono::seconds deadline) const {
   if (size_ == 1) return make_single_communicator();
-  std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_);
+  std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_, deadline);
   if (device.type == DeviceType::kCpu) return mpi;
 #ifdef QM_HAVE_CUDA
   return make_nccl_communicator(device, std::move(mpi));

@@ -1,6 +1,7 @@
 // Environment: the process's membership in its job, from start to end.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,9 @@
 #include "dist/communicator.h"
 
 namespace qm {
+
+/// Longer than anything that a rank does while others wait for it: reading a checkpoint, or the end of its writing.
+inline constexpr std::chrono::seconds kDefaultDeadline{600};
 
 /// How a launcher made itself known to this process.
 struct Launch {
@@ -52,9 +56,11 @@ class Environment {
   /// The same on every rank. Collective.
   GpuSupply gpu_supply() const;
 
-  /// For tensors on the CPU and on `device`, this rank's GPU if all ranks compute on GPUs. Collective. Throws
+  /// For tensors on the CPU and on `device`, this rank's GPU if all ranks compute on GPUs. Collective. An operation
+  /// through MPI that takes longer than `deadline` throws CommError naming the ranks that there is no sign of. Throws
   /// CommError; CudaError for a GPU in a build without CUDA.
-  std::unique_ptr<Communicator> make_communicator(Device device = {}) const;
+  std::unique_ptr<Communicator> make_communicator(Device device = {},
+                                                  std::chrono::seconds deadline = kDefaultDeadline) const;
 
   /// Ends all processes of the job at once with this exit code. Returns in a job of one process: there the caller
   /// returns the code itself.

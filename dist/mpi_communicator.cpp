@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "dist/mpi_check.h"
+#include "dist/mpi_wait.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -84,8 +85,9 @@ void add_in_rank_order(DType dtype, const void* parts, int size, std::int64_t co
 /// One sum on its way: the all-to-all runs from start to wait(), the rest is done in wait().
 class Sum {
  public:
-  Sum(MPI_Comm comm, int rank, int size, const Tensor& tensor)
+  Sum(MPI_Comm comm, MpiWaiter& waiter, int rank, int size, const Tensor& tensor)
       : comm_(comm),
+        waiter_(waiter),
         rank_(rank),
         size_(size),
         tensor_(tensor),
@@ -103,18 +105,20 @@ class Sum {
   Sum& operator=(const Sum&) = delete;
 
   void finish() {
-    check_mpi(MPI_Wait(&request_, MPI_STATUS_IGNORE), "MPI_Wait for MPI_Ialltoallv");
+    waiter_.wait(request_, "MPI_Ialltoallv of a sum");
     char* own = static_cast<char*>(tensor_.raw()) + chunks_.offsets[rank_] * size_of(tensor_.dtype());
     add_in_rank_order(tensor_.dtype(), received_.raw(), size_, own_count(), own);
-    check_mpi(MPI_Allgatherv(MPI_IN_PLACE, 0, type_, tensor_.raw(), chunks_.counts.data(), chunks_.offsets.data(),
-                             type_, comm_),
-              "MPI_Allgatherv");
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, type_, tensor_.raw(), chunks_.counts.data(), chunks_.offsets.data(),
+                              type_, comm_, &request_),
+              "MPI_Iallgatherv");
+    waiter_.wait(request_, "MPI_Iallgatherv of a sum");
   }
 
  private:
   int own_count() const { return chunks_.counts[rank_]; }
 
   MPI_Comm comm_;
+  MpiWaiter& waiter_;
   int rank_;
   int size_;
   Tensor tensor_;
@@ -149,11 +153,12 @@ class SumRequest final : public Request {
 
 class MpiCommunicator final : public Communicator {
  public:
-  explicit MpiCommunicator(int local_rank) : local_rank_(local_rank) {
+  MpiCommunicator(int local_rank, std::chrono::seconds deadline) : local_rank_(local_rank) {
     check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    waiter_ = std::make_unique<MpiWaiter>(rank_, size_, deadline);
   }
   /// MPI_Comm_free is collective and would wait for ranks that failed. MPI_Finalize frees the communicator.
   ~MpiCommunicator() override = default;
@@ -167,7 +172,7 @@ class MpiCommunicator final : public Communicator {
     check_on_cpu(tensor, "all_reduce_sum");
     QM_CHECK(tensor.count() <= std::numeric_limits<int>::max() - size_, CommError,
              "MPI all_reduce_sum: expected at most 2^31 elements, got ", tensor.count());
-    return std::make_unique<SumRequest>(std::make_unique<Sum>(comm_, rank_, size_, tensor));
+    return std::make_unique<SumRequest>(std::make_unique<Sum>(comm_, *waiter_, rank_, size_, tensor));
   }
 
   void broadcast(const Tensor& tensor, int root) override {
@@ -196,18 +201,25 @@ class MpiCommunicator final : public Communicator {
   /// MPI_MAX may lose a NaN, depending on the order in which the library compares.
   double all_reduce_max(double value) override {
     std::vector<double> values(static_cast<std::size_t>(size_));
-    check_mpi(MPI_Allgather(&value, 1, MPI_DOUBLE, values.data(), 1, MPI_DOUBLE, comm_), "MPI_Allgather");
+    waiter_->run("MPI_Iallgather", [&](MPI_Request* request) {
+      return MPI_Iallgather(&value, 1, MPI_DOUBLE, values.data(), 1, MPI_DOUBLE, comm_, request);
+    });
     return std::accumulate(values.begin(), values.end(), values[0],
                            [](double a, double b) { return std::isnan(a) || a > b ? a : b; });
   }
 
-  void barrier() override { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+  void barrier() override {
+    waiter_->run("MPI_Ibarrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
+  }
 
  private:
   void broadcast_raw(char* bytes, std::size_t count, int root) {
+    const std::string operation = concat("MPI_Ibcast from rank ", root);
     for (std::size_t done = 0; done < count; done += kLargestMessage) {
       const int part = static_cast<int>(std::min(kLargestMessage, count - done));
-      check_mpi(MPI_Bcast(bytes + done, part, MPI_BYTE, root, comm_), "MPI_Bcast", root);
+      waiter_->run(operation.c_str(), [&](MPI_Request* request) {
+        return MPI_Ibcast(bytes + done, part, MPI_BYTE, root, comm_, request);
+      });
     }
   }
 
@@ -215,12 +227,13 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 1;
   int local_rank_;
+  std::unique_ptr<MpiWaiter> waiter_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(int local_rank) {
-  return std::make_unique<MpiCommunicator>(local_rank);
+std::unique_ptr<Communicator> make_mpi_communicator(int local_rank, std::chrono::seconds deadline) {
+  return std::make_unique<MpiCommunicator>(local_rank, deadline);
 }
 
 }  // namespace qm

@@ -1,6 +1,7 @@
 // The MPI back-end of Communicator. Tensors on the CPU.
 #pragma once
 
+#include <chrono>
 #include <memory>
 
 #include "dist/communicator.h"
@@ -8,7 +9,8 @@
 namespace qm {
 
 /// A communicator over all processes of the job, with a channel of its own. Collective. MPI must be running
-/// (Environment), and must still be when the communicator is destroyed.
-std::unique_ptr<Communicator> make_mpi_communicator(int local_rank);
+/// (Environment), and must still be when the communicator is destroyed. An operation that is not done after `deadline`
+/// throws CommError naming it and the ranks that there is no sign of.
+std::unique_ptr<Communicator> make_mpi_communicator(int local_rank, std::chrono::seconds deadline);
 
 }  // namespace qm

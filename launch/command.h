@@ -40,7 +40,8 @@ struct Command {
   const char* name;
   const char* summary;  ///< one line for `quadmamba --help`
   CommandFunction* run;
-  bool parallel;  ///< whether it may run as several processes under mpirun
+  bool parallel;       ///< whether it may run as several processes under mpirun
+  bool stops = false;  ///< whether it looks for the signals of launch/stop.h
 };
 
 /// The inclusive range that an integer option accepts.

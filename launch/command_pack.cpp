@@ -3,7 +3,9 @@
 #include <iostream>
 
 #include "data/pack.h"
+#include "kernels/base/fault.h"
 #include "launch/commands.h"
+#include "launch/stop.h"
 
 namespace qm {
 namespace {
@@ -40,6 +42,7 @@ void print_report(const PackReport& report, const PackOptions& options) {
 
 int run_pack(std::span<const std::string> arguments, const Environment&) {
   PackOptions options;
+  std::string fault;
   CommandLine line(
       "pack",
       "Packs the JPEG and PNG images of a folder with one sub-folder a class into HDF5 shards. Every image is\n"
@@ -52,9 +55,15 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   line.option("seed", "N", options.seed, "of the order of the images in the shards");
   line.flag("skip-bad", options.skip_bad, "leave out images that cannot be decoded, and count them");
   line.flag("overwrite", options.overwrite, "replace shards of this split in the output folder");
+  line.option("fault", "SPEC", fault, "a test aid: die, freeze or fail at a chosen point; see kernels/base/fault.h");
   if (!line.parse(arguments)) return 0;
+  if (!fault.empty()) arm_fault(fault, 0);
 
-  if (isatty(STDERR_FILENO)) options.progress = show_progress;
+  options.progress = [visible = isatty(STDERR_FILENO)](std::int64_t done, std::int64_t total) {
+    if (visible) show_progress(done, total);
+    fault_point("pack");
+    check_stop();
+  };
   print_report(pack(options), options);
   return 0;
 }

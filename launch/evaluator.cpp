@@ -4,7 +4,9 @@
 #include <cstdio>
 
 #include "autograd/ops/classification_metrics.h"
+#include "kernels/base/fault.h"
 #include "kernels/memory.h"
+#include "launch/stop.h"
 
 namespace qm {
 namespace {
@@ -57,7 +59,13 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
   });
   const Device device = network.device();
   const Tensor sums = Tensor::zeros({4}, DType::kFloat64, device);
-  while (const auto batch = loader.next()) {
+  // Every rank goes round as often as that with the most samples: they agree before each batch whether to stop.
+  const std::int64_t most = (n + ranks - 1) / ranks;
+  for (std::int64_t done = 0; done < most; done += batch_size) {
+    fault_point("evaluate");
+    check_stop(communicator);
+    const auto batch = loader.next();
+    if (!batch) continue;
     const Batch padded = pad(*batch, batch_size);
     const Tensor x =
         normalize_images(padded.images.to(device), normalization(recipe), network.parameters.activations());

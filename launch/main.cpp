@@ -1,6 +1,7 @@
 // quadmamba: the one program. Finds the command and runs it; the one place where errors are caught.
 //
-// Exit codes: 0 done, 1 failed, 2 not understood. Each failure is one line on stderr.
+// Exit codes: 0 done, 1 failed, 2 not understood, 75 stopped by a signal with nothing lost, 128 + n ended by signal n.
+// Each failure is one line on stderr.
 #include <omp.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "launch/command.h"
 #include "launch/commands.h"
 #include "launch/revision.h"
+#include "launch/stop.h"
 
 namespace qm {
 namespace {
@@ -26,9 +28,9 @@ constexpr int kFailed = 1;
 constexpr int kNotUnderstood = 2;
 
 constexpr std::array kCommands{
-    Command{"pack", "pack a folder of images into shards", run_pack, false},
-    Command{"train", "train a model as a recipe says, or resume", run_train, true},
-    Command{"eval", "measure a checkpoint on a data set", run_eval, true},
+    Command{"pack", "pack a folder of images into shards", run_pack, false, true},
+    Command{"train", "train a model as a recipe says, or resume", run_train, true, true},
+    Command{"eval", "measure a checkpoint on a data set", run_eval, true, true},
     Command{"predict", "classify image files", run_predict, false},
     Command{"inspect", "show what a recipe, shard or checkpoint holds, and verify it", run_inspect, false},
     Command{"glyphs", "generate the quickstart images", run_glyphs, false},
@@ -104,6 +106,10 @@ int run_and_report(const std::vector<std::string>& arguments, const Environment&
     const int status = run(arguments, environment);
     check_output();
     return status;
+  } catch (const Stopped& stopped) {
+    // Every rank has come here, or will: none ends the job under the others.
+    if (environment.rank() == 0) print_error(stopped.what(), environment);
+    return kStopped;
   } catch (const UsageError& error) {
     // Every rank has the same command line and ends by itself; one line is enough.
     if (environment.rank() == 0) print_error(error.what(), environment);
@@ -113,6 +119,13 @@ int run_and_report(const std::vector<std::string>& arguments, const Environment&
   } catch (const std::exception& error) {
     return end_job(error.what(), environment);
   }
+}
+
+/// Commands that look for signals catch them before anything else happens, MPI's start included; others just end.
+void catch_signals_of(const char* name) {
+  const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
+                                     [&](const Command& c) { return name && std::string_view(name) == c.name; });
+  if (command != kCommands.end() && command->stops) catch_stop_signals();
 }
 
 // Ranks of one host share its cores; without this each would start a thread on every core. OMP_NUM_THREADS overrules.
@@ -128,6 +141,7 @@ void share_cores(const Environment& environment) {
 int main(int argc, char** argv) {
   // A file that outgrows the limit of `ulimit -f` is an error to report, not a reason to die.
   std::signal(SIGXFSZ, SIG_IGN);
+  qm::catch_signals_of(argc > 1 ? argv[1] : nullptr);
   try {
     const qm::Environment environment;
     qm::share_cores(environment);

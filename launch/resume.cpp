@@ -52,7 +52,7 @@ std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder) {
   return std::nullopt;
 }
 
-void check_same_run(const FoundCheckpoint& found, const Recipe& recipe, std::uint64_t data_digest) {
+std::string differences_of_runs(const FoundCheckpoint& found, const Recipe& recipe, std::uint64_t data_digest) {
   const Recipe saved =
       without_free_keys(Recipe::parse(found.checkpoint.recipe, found.path + " (its recipe)"), recipe);
   const auto before = keys_of(saved), now = keys_of(recipe);
@@ -72,8 +72,7 @@ void check_same_run(const FoundCheckpoint& found, const Recipe& recipe, std::uin
     differences += concat("; training data: digest ", std::hex, saved_digest, " in the checkpoint, ", data_digest,
                           " now");
   }
-  QM_CHECK(differences.empty(), ConfigError, found.path, ": cannot be resumed with another recipe or data",
-           differences);
+  return differences;
 }
 
 }  // namespace qm

@@ -19,9 +19,9 @@ struct FoundCheckpoint {
 /// or whose disk was full, must not start anew and overwrite it. Nothing if the folder has none at all. Throws IoError if it has some and none is good.
 std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder);
 
-/// Throws ConfigError listing what differs between the checkpoint's run and this one, if that would change the run's
-/// results: model, precision, seed, data, augmentation, batch, optimizer, schedule. Threads, micro-batches, ranks,
-/// logging, evaluation and checkpoint intervals and max_steps may differ.
-void check_same_run(const FoundCheckpoint& found, const Recipe& recipe, std::uint64_t data_digest);
+/// What differs between the checkpoint's run and this one that would change the run's results, as "; key: 1 in the
+/// checkpoint, 2 now; …": model, precision, seed, data, augmentation, batch, optimizer, schedule. Threads,
+/// micro-batches, ranks, logging, evaluation and checkpoint intervals and max_steps may differ.
+std::string differences_of_runs(const FoundCheckpoint& found, const Recipe& recipe, std::uint64_t data_digest);
 
 }  // namespace qm

@@ -113,6 +113,17 @@ void RunFolder::record(const JsonLine& line) {
   ++metrics_lines_;
 }
 
+void RunFolder::sync_metrics() const { InputFile(path_ + "/metrics.jsonl").sync(); }
+
+void RunFolder::remove_leftovers() const {
+  for (const char* place : {"", "/checkpoints"}) {
+    for (const auto& entry : fs::directory_iterator(path_ + place)) {
+      std::error_code ignored;  // it costs space, not the run
+      if (entry.path().extension() == ".tmp") fs::remove(entry.path(), ignored);
+    }
+  }
+}
+
 std::vector<std::string> RunFolder::checkpoints() const {
   std::vector<std::string> paths;
   for (const auto& entry : fs::directory_iterator(path_ + "/checkpoints")) {

@@ -43,9 +43,13 @@ class RunFolder {
   void truncate_metrics(std::int64_t lines);
   /// Appends an object to metrics.jsonl.
   void record(const JsonLine& line);
+  /// Brings metrics.jsonl to the disk; by any thread.
+  void sync_metrics() const;
   /// Lines of metrics.jsonl so far.
   std::int64_t metrics_lines() const { return metrics_lines_; }
 
+  /// Removes what a process that was killed left of files it was writing.
+  void remove_leftovers() const;
   /// step-*.h5, newest first.
   std::vector<std::string> checkpoints() const;
   std::string checkpoint_path(std::int64_t step) const;

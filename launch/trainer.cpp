@@ -1,15 +1,16 @@
 #include "launch/trainer.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 
 #include "autograd/ops/soft_cross_entropy.h"
 #include "autograd/tape.h"
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
+#include "kernels/base/fault.h"
 #include "kernels/memory.h"
 #include "launch/revision.h"
+#include "launch/stop.h"
 #include "launch/weights.h"
 
 namespace qm {
@@ -60,27 +61,26 @@ void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
   copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
 }
 
-/// Finite gradients can still lead to an infinite weight, which the optimizer would only notice a step later.
-void check_all_finite(const Checkpoint& checkpoint) {
-  const std::string where = concat("step ", checkpoint.state.step, ": ");
-  check_all_finite(checkpoint.model, where + "model");
-  check_all_finite(checkpoint.ema, where + "ema");
-  check_all_finite(checkpoint.exp_avg, where + "optimizer/exp_avg");
-  check_all_finite(checkpoint.exp_avg_sq, where + "optimizer/exp_avg_sq");
-}
+/// While alive, the network computes with other weights than its own.
+class BorrowedWeights {
+ public:
+  BorrowedWeights(const ParameterStore& parameters, const Tensor& others)
+      : parameters_(parameters), own_(parameters.values().clone()) {
+    put(others);
+  }
+  ~BorrowedWeights() { put(own_); }
+  BorrowedWeights(const BorrowedWeights&) = delete;
+  BorrowedWeights& operator=(const BorrowedWeights&) = delete;
 
-std::string duration(double seconds) {
-  const auto total = static_cast<long long>(seconds + 0.5);
-  char text[32];
-  std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", total / 3600, total / 60 % 60, total % 60);
-  return text;
-}
+ private:
+  void put(const Tensor& values) const {
+    parameters_.values().copy_from(values);
+    parameters_.round();
+  }
 
-std::string formatted(const char* format, auto... values) {
-  char text[256];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
-}
+  const ParameterStore& parameters_;
+  Tensor own_;
+};
 
 }  // namespace
 
@@ -122,22 +122,31 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   }
   optimizer_.keep_rounded(network_.parameters.rounded());
   connect_reducer();
-  if (is_main()) folder_ = std::make_unique<RunFolder>(options.run_folder);
-  open_run_folder(options.resume);
+  if (is_main()) {
+    folder_ = std::make_unique<RunFolder>(options.run_folder);
+    log_ = TrainLog(folder_.get());
+    saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, optimizer_);
+  }
+  open_run_folder(options);
 }
 
-void Trainer::open_run_folder(bool resume) {
+void Trainer::open_run_folder(const TrainOptions& options) {
   if (is_main()) {
-    QM_CHECK(resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
+    QM_CHECK(options.resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
-    if (resume) resume_from_newest();
+    folder_->remove_leftovers();
+    if (options.resume) resume_from_newest(options.allow_change);
     folder_->truncate_metrics(state_.metrics_lines);
     folder_->write_recipe(recipe_.to_toml());
   }
   share_state_with_ranks();
+  if (options.log_samples) {
+    samples_.open(concat(options.run_folder, "/samples-", communicator_.rank(), ".txt"), std::ios::app);
+    QM_CHECK(samples_, IoError, options.run_folder, ": samples cannot be logged there");
+  }
 }
 
-void Trainer::resume_from_newest() {
+void Trainer::resume_from_newest(bool allow_change) {
   const auto found = newest_good_checkpoint(*folder_);
   if (!found) {
     folder_->log(folder_->path() + ": no checkpoint yet, starting at step 0");
@@ -147,16 +156,39 @@ void Trainer::resume_from_newest() {
   const ParameterStore& parameters = network_.parameters;
   // First: of a model of another size, names and shapes say more than recipe keys.
   load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
-  check_same_run(*found, recipe_, state_.data_digest);
+  const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
+  QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
+           ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer_.exp_avg(), "optimizer/exp_avg", found->path);
   load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer_.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
   if (optimizer_.ema().defined()) {
     load_named_tensors(checkpoint.ema, parameters, optimizer_.ema(), "ema", found->path);
   }
-  const std::int64_t world_size = state_.world_size;
+  const TrainingState own = state_;
   state_ = checkpoint.state;
-  state_.world_size = world_size;
+  state_.seed = own.seed;
+  state_.world_size = own.world_size;
+  state_.data_digest = own.data_digest;
   folder_->log(concat("resuming from ", found->path, " at step ", state_.step));
+  if (!differences.empty()) folder_->log("another run from here on" + differences);
+  move_to_other_batches(checkpoint.state.global_batch);
+}
+
+/// With another global batch, or so many samples more or less that an epoch has other steps, the run stands where the
+/// same share of the epoch is done, at the next whole step.
+void Trainer::move_to_other_batches(std::int64_t saved_global_batch) {
+  state_.global_batch = recipe_.train.global_batch;
+  const std::int64_t samples = state_.step_in_epoch * saved_global_batch;
+  const std::int64_t before = state_.step;
+  state_.step_in_epoch = (samples + state_.global_batch - 1) / state_.global_batch;
+  if (state_.step_in_epoch >= steps_per_epoch_) {
+    state_.step_in_epoch = 0;
+    ++state_.epoch;
+  }
+  state_.step = state_.epoch * steps_per_epoch_ + state_.step_in_epoch;
+  if (state_.step == before) return;
+  folder_->log(concat("with a global batch of ", state_.global_batch, " instead of ", saved_global_batch, " or other data",
+                      ": step ", before, " becomes step ", state_.step));
 }
 
 void Trainer::share_state_with_ranks() {
@@ -169,6 +201,7 @@ void Trainer::share_state_with_ranks() {
   std::memcpy(bytes.data(), &state_, sizeof state_);
   communicator_.broadcast_bytes(bytes, 0);
   std::memcpy(&state_, bytes.data(), sizeof state_);
+  saved_step_ = state_.step;
 }
 
 void Trainer::connect_reducer() {
@@ -202,10 +235,24 @@ std::unique_ptr<Loader> Trainer::make_loader() const {
 
 void Trainer::run() {
   log_start();
+  fault_point("start");
+  try {
+    train();
+  } catch (const Stopped& stopped) {
+    log_.line(concat(stopped.what(), " at step ", state_.step, ": saving what --resume goes on from"));
+    save_before_leaving();
+    throw;
+  }
+  finish_saving();
+}
+
+void Trainer::train() {
+  if (state_.evaluation_pending) evaluate_and_save();
   loader_ = make_loader();
-  interval_start_ = Clock::now();
-  interval_first_step_ = state_.step;
+  log_.start(state_.step);
   while (!finished_run()) {
+    check_stop(communicator_);
+    fault_point("step");
     train_step();
     ++state_.step;
     if (++state_.step_in_epoch == steps_per_epoch_) {
@@ -214,10 +261,16 @@ void Trainer::run() {
     }
     if (optimizer_.ema().defined()) ++state_.ema_updates;
     if (state_.step % recipe_.train.log_every == 0 || finished_run()) log_step();
-    if (evaluation_due()) run_evaluation();
-    if (checkpoint_due() || new_best_) save_checkpoints();
-    new_best_ = false;
+    evaluate_and_save();
+    if (saver_) saver_->poll();
   }
+}
+
+void Trainer::evaluate_and_save() {
+  state_.evaluation_pending = evaluation_due();
+  if (state_.evaluation_pending) run_evaluation();  // stays pending where a signal cuts it short
+  if (checkpoint_due() || new_best_) save_checkpoints({.step = checkpoint_due(), .best = new_best_});
+  new_best_ = false;
 }
 
 void Trainer::train_step() {
@@ -227,6 +280,7 @@ void Trainer::train_step() {
   for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
     const auto batch = loader_->next();
     QM_CHECK(batch, Error, "the loader ended before step ", state_.step);
+    if (samples_.is_open()) log_samples(*batch);
     if (micro + 1 == micro_batches_.size()) reducer_->begin();
     forward_backward(*batch, micro);
   }
@@ -281,6 +335,12 @@ void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
   });
 }
 
+void Trainer::log_samples(const Batch& batch) {
+  std::int64_t position = batch.request.first_position;
+  for (const std::uint64_t id : batch.ids) samples_ << state_.step << ' ' << position++ << ' ' << id << '\n';
+  samples_.flush();
+}
+
 void Trainer::check_finite() const {
   if (optimizer_.not_finite().to_vector<std::int32_t>().at(0) == 0) return;
   throw Error(concat("the loss or a gradient is not finite at or before step ", state_.step,
@@ -303,121 +363,83 @@ bool Trainer::checkpoint_due() const {
 // ---- reports ---------------------------------------------------------------------------------------------------------
 
 void Trainer::log_start() {
-  if (!is_main()) return;
   const Share& micro = micro_batches_.front();
-  folder_->log(concat(recipe_.name, ": ", network_.parameters.count(), " parameters, ", to_string(recipe_.precision),
-                      " on ", loss_.device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
-                      "), global batch ", recipe_.train.global_batch, " = ", communicator_.size(), " x ",
-                      micro_batches_.size(), " x ", micro.count));
-  folder_->log(concat(train_shards_.size(), " training images, ", val_shards_.size(), " for evaluation; ",
-                      steps_per_epoch_, " steps an epoch (",
-                      train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
-                      " images, others each epoch, are left out), to step ", end_step_));
-  if (finished_run()) folder_->log(concat("nothing to do: the run stands at step ", state_.step));
+  log_.line(concat(recipe_.name, ": ", network_.parameters.count(), " parameters, ", to_string(recipe_.precision),
+                   " on ", loss_.device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
+                   "), global batch ", recipe_.train.global_batch, " = ", communicator_.size(), " x ",
+                   micro_batches_.size(), " x ", micro.count));
+  log_.line(concat(train_shards_.size(), " training images, ", val_shards_.size(), " for evaluation; ",
+                   steps_per_epoch_, " steps an epoch (",
+                   train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
+                   " images, others each epoch, are left out), to step ", end_step_));
+  if (finished_run() && !state_.evaluation_pending) log_.line(concat("nothing to do: the run stands at step ", state_.step));
 }
 
 void Trainer::log_step() {
   check_finite();
   if (!is_main()) return;
-  const double seconds = std::chrono::duration<double>(Clock::now() - interval_start_).count();
-  const auto steps = static_cast<double>(state_.step - interval_first_step_);
-  const double loss = loss_.to(DType::kFloat64).to_vector<double>().at(0);
-  const double norm = optimizer_.grad_norm().to_vector<double>().at(0);
-  const double rate = schedule_.learning_rate(state_.step - 1);
-  const double images_per_second = steps * static_cast<double>(recipe_.train.global_batch) / seconds;
-  const double wait = 100 * (loader_->wait_seconds() - interval_wait_) / seconds;
-  const auto memory = static_cast<std::int64_t>(allocator_for(loss_.device()).stats().peak);
-  const double eta = seconds / steps * static_cast<double>(end_step_ - state_.step);
-  const double epoch = static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_);
-
-  folder_->log(formatted("epoch %.2f/%lld  step %lld/%lld  loss %.4f  norm %.3f  lr %.3e  %.0f img/s  wait %.1f%%  "
-                         "memory %lld MiB  eta %s",
-                         epoch, static_cast<long long>(recipe_.train.epochs), static_cast<long long>(state_.step),
-                         static_cast<long long>(end_step_), loss, norm, rate, images_per_second, wait,
-                         static_cast<long long>(memory >> 20), duration(eta).c_str()));
-  folder_->record(JsonLine()
-                      .add("kind", std::string("train"))
-                      .add("step", state_.step)
-                      .add("epoch", epoch)
-                      .add("loss", loss)
-                      .add("grad_norm", norm)
-                      .add("learning_rate", rate)
-                      .add("images_per_second", images_per_second)
-                      .add("data_wait_percent", wait)
-                      .add("memory_bytes", memory)
-                      .add("eta_seconds", eta));
-  interval_start_ = Clock::now();
-  interval_wait_ = loader_->wait_seconds();
-  interval_first_step_ = state_.step;
+  log_.step({.step = state_.step,
+             .end_step = end_step_,
+             .steps_per_epoch = steps_per_epoch_,
+             .epochs = recipe_.train.epochs,
+             .global_batch = recipe_.train.global_batch,
+             .loss = loss_.to(DType::kFloat64).to_vector<double>().at(0),
+             .grad_norm = optimizer_.grad_norm().to_vector<double>().at(0),
+             .learning_rate = schedule_.learning_rate(state_.step - 1),
+             .wait_seconds = loader_->wait_seconds(),
+             .memory_bytes = static_cast<std::int64_t>(allocator_for(loss_.device()).stats().peak)});
 }
 
 void Trainer::run_evaluation() {
   check_finite();
-  const auto start = Clock::now();
-  double top1 = log_evaluation("model").top1;
-  if (const Tensor& ema = optimizer_.ema(); ema.defined()) {
-    const Tensor& values = network_.parameters.values();
-    const Tensor trained = values.clone();
-    values.copy_from(ema);
-    network_.parameters.round();
-    top1 = std::max(top1, log_evaluation("ema").top1);
-    values.copy_from(trained);
-    network_.parameters.round();
+  const auto start = TrainLog::Clock::now();
+  const EvalResult trained = evaluate(network_, recipe_, val_shards_, communicator_);
+  EvalResult averaged;
+  const Tensor& ema = optimizer_.ema();
+  if (ema.defined()) {
+    const BorrowedWeights borrowed(network_.parameters, ema);
+    averaged = evaluate(network_, recipe_, val_shards_, communicator_);
   }
+  // Both or neither: a signal between the two leaves no line that a resumed run would write again.
+  log_.evaluation(state_.step, state_.epoch, "model", trained);
+  if (ema.defined()) log_.evaluation(state_.step, state_.epoch, "ema", averaged);
+  state_.evaluation_pending = false;
+  const double top1 = std::max(trained.top1, averaged.top1);
   new_best_ = state_.best_step == 0 || top1 > state_.best_top1;
   if (new_best_) {
     state_.best_top1 = top1;
     state_.best_step = state_.step;
   }
-  interval_start_ += Clock::now() - start;  // images/s is that of training
+  log_.leave_out(TrainLog::Clock::now() - start);  // images/s is that of training
 }
 
-EvalResult Trainer::log_evaluation(const std::string& weights) {
-  const EvalResult result = evaluate(network_, recipe_, val_shards_, communicator_);
-  if (!is_main()) return result;
-  folder_->log(concat("evaluation at step ", state_.step, ", ", weights, " weights: ", result.text()));
-  folder_->record(JsonLine()
-                      .add("kind", std::string("eval"))
-                      .add("step", state_.step)
-                      .add("epoch", state_.epoch)
-                      .add("weights", weights)
-                      .add("top1", result.top1)
-                      .add("top5", result.top5)
-                      .add("loss", result.loss)
-                      .add("count", result.count));
-  return result;
-}
+// ---- checkpoints -----------------------------------------------------------------------------------------------------
 
-void Trainer::save_checkpoints() {
+void Trainer::save_checkpoints(SaveAs names) {
   check_finite();
-  if (is_main()) {
-    const Checkpoint checkpoint = make_checkpoint();
-    check_all_finite(checkpoint);
-    // The best first: a run killed between the two resumes from before both and writes both again.
-    if (new_best_) write_checkpoint(folder_->best_path(), checkpoint);
-    if (checkpoint_due()) {
-      const std::string path = folder_->checkpoint_path(state_.step);
-      write_checkpoint(path, checkpoint);
-      folder_->prune(recipe_.checkpoint.keep_last, state_.step);
-      folder_->log("saved " + path);
-    }
-  }
-  communicator_.barrier();
+  if (names.step) saved_step_ = state_.step;
+  if (!is_main()) return;
+  Checkpoint contents{.model = {},
+                      .ema = {},
+                      .exp_avg = {},
+                      .exp_avg_sq = {},
+                      .state = state_,
+                      .recipe = recipe_.to_toml(),
+                      .revision = source_revision(),
+                      .class_names = train_shards_.class_names()};
+  contents.state.metrics_lines = folder_->metrics_lines();
+  saver_->save(std::move(contents), names);
 }
 
-Checkpoint Trainer::make_checkpoint() const {
-  const ParameterStore& parameters = network_.parameters;
-  Checkpoint checkpoint{.model = named_tensors(parameters, parameters.values()),
-                        .ema = {},
-                        .exp_avg = named_tensors(parameters, optimizer_.exp_avg()),
-                        .exp_avg_sq = named_tensors(parameters, optimizer_.exp_avg_sq()),
-                        .state = state_,
-                        .recipe = recipe_.to_toml(),
-                        .revision = source_revision(),
-                        .class_names = train_shards_.class_names()};
-  if (optimizer_.ema().defined()) checkpoint.ema = named_tensors(parameters, optimizer_.ema());
-  checkpoint.state.metrics_lines = folder_->metrics_lines();
-  return checkpoint;
+void Trainer::save_before_leaving() {
+  if (saved_step_ != state_.step) save_checkpoints({.step = true, .best = false});
+  finish_saving();
+}
+
+/// No rank leaves before the last checkpoint is on the disk: mpirun would end the job under the one that writes it.
+void Trainer::finish_saving() {
+  if (saver_) saver_->finish();
+  communicator_.barrier();
 }
 
 }  // namespace qm

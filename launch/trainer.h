@@ -5,7 +5,7 @@
 // a checkpoint is due.
 #pragma once
 
-#include <chrono>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,17 +15,21 @@
 #include "dist/communicator.h"
 #include "dist/gradient_reducer.h"
 #include "dist/sharding.h"
+#include "launch/checkpoint_saver.h"
 #include "launch/evaluator.h"
 #include "launch/factory.h"
 #include "launch/resume.h"
 #include "launch/run_folder.h"
 #include "launch/schedule.h"
+#include "launch/train_log.h"
 
 namespace qm {
 
 struct TrainOptions {
   std::string run_folder;
   bool resume = false;
+  bool log_samples = false;   ///< write samples-<rank>.txt, a line "step position id" a sample, to the run folder
+  bool allow_change = false;  ///< resume although recipe or data differ from the checkpoint's
   Device device;
 };
 
@@ -35,21 +39,23 @@ class Trainer {
   /// good checkpoint. Throws before anything is written if recipe, data, ranks and run folder do not fit together.
   Trainer(const Recipe& recipe, const TrainOptions& options, Communicator& communicator);
 
-  /// Trains to the recipe's end. Throws qm::Error if the loss or a gradient stops being finite.
+  /// Trains to the recipe's end. Throws qm::Error if the loss or a gradient stops being finite, and Stopped, on every
+  /// rank, when a signal has come to one and a checkpoint of where training stands is on the disk.
   void run();
 
  private:
-  using Clock = std::chrono::steady_clock;
-
-  void open_run_folder(bool resume);
-  void resume_from_newest();
+  void open_run_folder(const TrainOptions& options);
+  void resume_from_newest(bool allow_change);
+  void move_to_other_batches(std::int64_t saved_global_batch);
   void share_state_with_ranks();
   void connect_reducer();
   std::unique_ptr<Loader> make_loader() const;
 
+  void train();
   void train_step();
   void write_step_inputs();
   void forward_backward(const Batch& batch, std::size_t micro);
+  void log_samples(const Batch& batch);
   void check_finite() const;
 
   bool is_main() const { return communicator_.rank() == 0; }
@@ -60,10 +66,11 @@ class Trainer {
 
   void log_start();
   void log_step();
+  void evaluate_and_save();
   void run_evaluation();
-  EvalResult log_evaluation(const std::string& weights);
-  void save_checkpoints();
-  Checkpoint make_checkpoint() const;
+  void save_checkpoints(SaveAs names);
+  void save_before_leaving();
+  void finish_saving();
 
   Recipe recipe_;
   Communicator& communicator_;
@@ -72,22 +79,22 @@ class Trainer {
   AdamW optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
+  TrainLog log_;
+  std::ofstream samples_;  // open where samples are logged
 
   std::vector<Share> micro_batches_;  // of this rank, as positions of the global batch
   std::int64_t steps_per_epoch_ = 0;
   std::int64_t end_step_ = 0;
   Schedule schedule_;
   TrainingState state_;
-  bool new_best_ = false;  // whether this step's evaluation was the best so far
+  std::int64_t saved_step_ = 0;  // of the newest step-*.h5
+  bool new_best_ = false;        // whether this step's evaluation was the best so far
 
+  std::unique_ptr<CheckpointSaver> saver_;  // rank 0 only
   std::unique_ptr<Loader> loader_;
   Tensor records_;  // StepRecord of each micro-batch, device memory
   Tensor groups_;   // MixGroup of each group of the global batch, device memory; undefined without mixing
   Tensor loss_;     // (1), of the step
-
-  Clock::time_point interval_start_;
-  double interval_wait_ = 0;
-  std::int64_t interval_first_step_ = 0;
 };
 
 }  // namespace qm

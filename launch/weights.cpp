@@ -43,6 +43,14 @@ std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const T
   return tensors;
 }
 
+std::vector<NamedTensor> named_views(const ParameterStore& parameters, const Tensor& flat) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& parameter : parameters.list()) {
+    tensors.push_back({parameter.name, ParameterStore::view(parameter, flat)});
+  }
+  return tensors;
+}
+
 void load_named_tensors(const std::vector<NamedTensor>& tensors, const ParameterStore& parameters, const Tensor& flat,
                         const std::string& what, const std::string& file) {
   std::map<std::string, Tensor> by_name;

@@ -12,6 +12,9 @@ namespace qm {
 /// Copies on the CPU of every parameter's part of a flat buffer in the store's layout, under the parameters' names.
 std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const Tensor& flat);
 
+/// The same without copying: the tensors share the flat buffer's memory.
+std::vector<NamedTensor> named_views(const ParameterStore& parameters, const Tensor& flat);
+
 /// Copies named tensors into a flat buffer in the store's layout, converting between float32 and float64. Throws
 /// ConfigError, in one line, with the names that only one side has and the shapes that differ; nothing is copied then.
 /// `what` and `file` say in the error what was being loaded.

@@ -29,6 +29,7 @@ Checkpoint sample_checkpoint() {
                       .best_top1 = 0.1,
                       .best_step = 12000,
                       .ema_updates = 12344,
+                      .evaluation_pending = 1,
                       .world_size = 2,
                       .global_batch = 24,
                       .metrics_lines = 1 << 20,

@@ -144,7 +144,7 @@ TEST(mpi_ranks, mpi_errors_name_operation_and_peer) {
     world().broadcast(tensor, 99);
     FAIL() << "a broadcast from rank 99 succeeded";
   } catch (const qm::CommError& error) {
-    const std::string expected = "MPI rank " + std::to_string(world().rank()) + ": MPI_Bcast from rank 99: ";
+    const std::string expected = "MPI rank " + std::to_string(world().rank()) + ": MPI_Ibcast from rank 99: ";
     EXPECT_EQ(std::string(error.what()).substr(0, expected.size()), expected);
     EXPECT_NE(std::string(error.what()).find("root"), std::string::npos) << error.what();
   }

@@ -94,6 +94,7 @@ std::vector<std::string> SmallProject::train_arguments(const std::string& run, c
   std::vector<std::string> arguments{"train", recipe(), "--data", data(), "--run", folder_ / run};
   if (call.resume) arguments.push_back("--resume");
   for (const std::string& setting : call.settings) arguments.push_back("--set=" + setting);
+  arguments.insert(arguments.end(), call.options.begin(), call.options.end());
   return arguments;
 }
 
@@ -128,6 +129,13 @@ std::vector<std::string> SmallProject::course(const std::string& run) const {
     course.push_back(line.text().substr(0, line.text().find(", \"images_per_second\"")));
   }
   return course;
+}
+
+std::vector<std::string> SmallProject::record(const std::string& run) const {
+  std::ifstream file(folder_ / (run + "/metrics.jsonl"));
+  std::vector<std::string> lines = lines_of(file);
+  for (std::string& line : lines) line = line.substr(0, line.find(", \"images_per_second\""));
+  return lines;
 }
 
 std::string SmallProject::hash(const std::string& checkpoint) const {

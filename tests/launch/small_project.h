@@ -28,6 +28,7 @@ struct TrainCall {
   int ranks = 1;  ///< more than one: under mpirun
   bool resume = false;
   std::vector<std::string> settings = {};  ///< of --set
+  std::vector<std::string> options = {};   ///< further ones
 };
 
 /// A temporary folder with packed glyphs (splits train and val), a recipe and the runs made from them. The recipe has
@@ -54,6 +55,8 @@ class SmallProject {
   std::vector<double> losses(const std::string& run) const;
   /// Of the train lines, the part that does not depend on the clock: step, epoch, loss, norm, learning rate.
   std::vector<std::string> course(const std::string& run) const;
+  /// Of every line of metrics.jsonl, in order, the part that does not depend on the clock.
+  std::vector<std::string> record(const std::string& run) const;
   /// `quadmamba inspect --hash` of a checkpoint; expects that it succeeds.
   std::string hash(const std::string& checkpoint) const;
 

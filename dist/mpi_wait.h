@@ -1,0 +1,49 @@
+// Waiting for other ranks, but not for ever: a rank that is gone, frozen or lost in a loop ends the job, by name.
+#pragma once
+
+#include <mpi.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace qm {
+
+/// Completes the operations of one communicator. A wait beyond the deadline turns into a roll call: every rank that
+/// waits too, in whatever operation, answers; those that stay silent are named in the CommError. Used by one thread.
+class MpiWaiter {
+ public:
+  using Seconds = std::chrono::duration<double>;
+
+  /// Collective. `deadline`: of each wait.
+  MpiWaiter(int rank, int size, Seconds deadline);
+  MpiWaiter(const MpiWaiter&) = delete;
+  MpiWaiter& operator=(const MpiWaiter&) = delete;
+
+  /// Starts an operation with `start(MPI_Request*)`, which returns MPI's status, and waits for it.
+  template <class Start>
+  void run(const char* operation, Start&& start);
+  /// Waits for an operation that was started; `request` is null afterwards. Throws CommError naming the operation and
+  /// MPI's error, or the ranks that were not heard of.
+  void wait(MPI_Request& request, const char* operation);
+
+ private:
+  void answer_roll_calls();
+  /// Which ranks are waiting for others, as this one is? "rank 2", "ranks 1, 3"; "" if all are.
+  std::string silent_ranks();
+
+  int rank_, size_;
+  Seconds deadline_;
+  MPI_Comm comm_ = MPI_COMM_NULL;  ///< of roll calls alone
+};
+
+void check_started(int status, const char* operation);
+
+template <class Start>
+void MpiWaiter::run(const char* operation, Start&& start) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_started(start(&request), operation);
+  wait(request, operation);
+}
+
+}  // namespace qm

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# A Slurm batch job that trains and survives its time limit and pre-emption. Adapt the lines below to the cluster, then
+#
+#   sbatch launch/slurm.sh RECIPE --data DIR --run DIR [options of quadmamba train]
+#
+# Five minutes before the end Slurm sends USR1, every rank agrees to stop, a checkpoint is written, and the job puts
+# itself back into the queue; --resume goes on from there on as many ranks as the allocation then has.
+#SBATCH --job-name=quadmamba
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-task=1
+#SBATCH --cpus-per-task=12
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=quadmamba-%j.log
+set -uo pipefail
+
+readonly stopped=75  # saved, please requeue
+[[ " $* " == *" --resume "* ]] || set -- "$@" --resume  # a new run, too, may be told to resume
+
+# srun hands USR1 on to every rank. It must not see TERM, which would kill the ranks after KillWait; this shell does.
+interrupted=false
+pass_on() {
+  interrupted=true
+  kill -USR1 "$job" 2>/dev/null || true
+}
+trap 'interrupted=true' TERM INT USR1 USR2
+# A rank that dies takes the step with it at once instead of leaving the others to their deadline.
+srun --mpi=pmix --kill-on-bad-exit=1 "${QM_PROGRAM:-quadmamba}" train "$@" &
+job=$!
+trap pass_on TERM INT USR1 USR2
+if $interrupted; then
+  pass_on
+fi
+
+# A signal ends `wait` before the job has ended.
+while true; do
+  interrupted=false
+  wait "$job"
+  status=$?
+  $interrupted || break
+done
+if [[ $status -eq $stopped ]]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

@@ -1,0 +1,106 @@
+// A run goes on elsewhere: on other numbers of ranks and portions as the same run, with another recipe only if asked.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "tests/launch/small_project.h"
+
+namespace qm {
+namespace {
+
+using Strings = std::vector<std::string>;
+/// (step, position in the epoch's order) → sample id
+using Samples = std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t>;
+
+/// What all ranks logged, over all parts of the run; expects that no sample of a step was taken twice.
+Samples samples_of(const SmallProject& project, const std::string& run) {
+  Samples samples;
+  for (int rank = 0; rank < 4; ++rank) {
+    std::ifstream file(project / concat(run, "/samples-", rank, ".txt"));
+    std::int64_t step, position;
+    std::uint64_t id;
+    while (file >> step >> position >> id) {
+      EXPECT_TRUE(samples.try_emplace({step, position}, id).second) << "twice: step " << step << ", " << position;
+    }
+  }
+  return samples;
+}
+
+TEST(faults, four_two_one_three_ranks_are_one_undisturbed_rank) {
+  const SmallProject project;
+  const Strings settings{"eval.every_epochs=0", "checkpoint.every_epochs=0"};
+  project.expect_train("one", {.ranks = 1, .settings = settings, .options = {"--log-samples"}});
+  struct Part {
+    int ranks, end, micro_batch, threads;
+  };
+  for (const Part& part : {Part{4, 13, 2, 1}, Part{2, 26, 6, 3}, Part{1, 38, 0, 2}, Part{3, 50, 4, 1}}) {
+    Strings own = settings;
+    for (const auto& [key, value] : {std::pair("train.max_steps", part.end), std::pair("data.threads", part.threads),
+                                     std::pair("train.micro_batch", part.micro_batch)}) {
+      own.push_back(concat(key, "=", value));
+    }
+    project.expect_train("parts", {.ranks = part.ranks, .resume = true, .settings = own, .options = {"--log-samples"}});
+  }
+  const std::vector<double> expected = project.losses("one"), losses = project.losses("parts");
+  ASSERT_EQ(expected.size(), 50u);
+  ASSERT_EQ(losses.size(), expected.size());
+  for (std::size_t step = 0; step < losses.size(); ++step) EXPECT_NEAR(losses[step], expected[step], 1e-10) << step;
+  const Samples samples = samples_of(project, "parts");
+  EXPECT_EQ(samples.size(), 50u * 24u);
+  EXPECT_EQ(samples, samples_of(project, "one"));
+}
+
+TEST(faults, evaluation_of_a_split_that_no_number_of_ranks_divides) {
+  const SmallProject project;  // 23 images
+  project.expect_train("run", {.settings = {"train.max_steps=5"}});
+  std::vector<std::string> results;
+  for (const int ranks : {1, 2, 3}) {
+    const ProgramResult result = run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("run", 5), "--data",
+                                                      project.data(), "--set=eval.batch=5"});
+    ASSERT_TRUE(result.succeeded()) << result.describe();
+    EXPECT_NE(result.out.find("(23 images)"), std::string::npos) << result.out;
+    results.push_back(result.out);
+  }
+  EXPECT_EQ(results[1], results[0]);
+  EXPECT_EQ(results[2], results[0]);
+}
+
+TEST(faults, another_global_batch_is_refused_with_a_diff_unless_asked_for) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=8"}});
+  TrainCall call{.ranks = 2, .resume = true, .settings = {"train.global_batch=12", "mix.group=4", "train.epochs=2"}, .options = {}};
+  const ProgramResult refused = project.train("run", call);
+  expect_refused(refused, {project.checkpoint("run", 8), "--allow-change", "train.global_batch: 24 in the checkpoint, 12 now",
+                           "mix.group: 8 in the checkpoint, 4 now", "train.epochs: 10 in the checkpoint, 2 now"});
+  call.options = {"--allow-change"};
+  const ProgramResult result = project.train("run", call);
+  ASSERT_TRUE(result.succeeded()) << result.describe();
+  // 3 of 5 steps of epoch 1 are 72 of 120 samples, and 6 of 10 of the steps that an epoch now has.
+  EXPECT_NE(result.out.find("global batch of 12 instead of 24 or other data: step 8 becomes step 16"), std::string::npos)
+      << result.describe();
+  EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 20)));
+}
+
+TEST(faults, other_data_is_refused_unless_asked_for) {
+  const SmallProject project, other(144);
+  project.expect_train("run", {.settings = {"train.max_steps=5"}});
+  Strings arguments = project.train_arguments("run", {.resume = true, .settings = {"train.max_steps=8"}, .options = {}});
+  *std::find(arguments.begin(), arguments.end(), project.data()) = other.data();
+  expect_refused(run_quadmamba(arguments), {"training data: digest "});
+  arguments.push_back("--allow-change");
+  const ProgramResult result = run_quadmamba(arguments);
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+}
+
+TEST(faults, another_model_is_refused_even_if_asked_for) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=5"}});
+  expect_refused(project.train("run", {.resume = true, .settings = {"model.dim=16"}, .options = {"--allow-change"}}),
+                 {"does not fit this model", "(8, 3, 3, 3) in the model"});
+}
+
+}  // namespace
+}  // namespace qm
