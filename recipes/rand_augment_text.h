@@ -15,7 +15,7 @@ struct RandAugmentText {
   double magnitude_std = 0;         ///< mstd: of normal noise on the level; above 100, infinite: uniform in [0, m]
   std::int64_t magnitude_max = 10;  ///< mmax: upper end of levels; 0 is 10
   bool increasing = false;          ///< inc: operations that are the more severe the higher the level
-  std::string set;                  ///< t: "", "weights", "3a", "3aw": which operations
+  std::string set{};                 ///< t: "", "weights", "3a", "3aw": which operations
 
   friend bool operator==(const RandAugmentText&, const RandAugmentText&) = default;
 };
