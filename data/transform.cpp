@@ -55,23 +55,6 @@ Interpolation draw_interpolation(const AugmentConfig& config, const AugmentKey& 
   return upper_half ? Interpolation::kBicubic : Interpolation::kBilinear;
 }
 
-/// What follows the resize, in place.
-void augment_resized(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
-                     std::uint8_t* pixels) {
-  // The filter is symmetric, so flipping the result is flipping the crop, on fewer pixels.
-  if (uniform_between(0, 1, draw_block(key, AugmentStream::kFlip).word[0]) < config.flip) {
-    flip_horizontal(pixels, height, width);
-  }
-  std::vector<std::uint8_t> scratch;
-  for (const DrawnOp& drawn :
-       draw_rand_augment(config.rand_augment, key, height, width, config.interpolation, config.random_interpolation)) {
-    apply_pixel_op(drawn.pixel_op, pixels, height, width, scratch);
-  }
-  for (const PixelOp& op : draw_color_jitter(config.color_jitter, key)) {
-    apply_pixel_op(op, pixels, height, width, scratch);
-  }
-}
-
 }  // namespace
 
 Image crop_padded(const Image& image, const Box& box) {
@@ -118,6 +101,22 @@ Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const Augment
   return central_box_within(size, config.ratio);
 }
 
+void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
+                     std::uint8_t* pixels) {
+  // The filter is symmetric, so flipping the result is flipping the crop, on fewer pixels.
+  if (uniform_between(0, 1, draw_block(key, AugmentStream::kFlip).word[0]) < config.flip) {
+    flip_horizontal(pixels, height, width);
+  }
+  std::vector<std::uint8_t> scratch;
+  for (const DrawnOp& drawn :
+       draw_rand_augment(config.rand_augment, key, height, width, config.interpolation, config.random_interpolation)) {
+    apply_pixel_op(drawn.pixel_op, pixels, height, width, scratch);
+  }
+  for (const PixelOp& op : draw_color_jitter(config.color_jitter, key)) {
+    apply_pixel_op(op, pixels, height, width, scratch);
+  }
+}
+
 void augment_train(const Image& image, const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
                    std::int64_t width, std::uint8_t* out) {
   const Interpolation interpolation = draw_interpolation(config, key);
@@ -129,7 +128,7 @@ void augment_train(const Image& image, const AugmentConfig& config, const Augmen
     const Box box = cropped ? draw_resized_crop({image.height, image.width}, config, key) : whole(image);
     resize_into(view_of(image, box), height, width, interpolation, out);
   }
-  augment_resized(config, key, height, width, out);
+  augment_pixels(config, key, height, width, out);
 }
 
 void augment_train(std::span<const std::uint8_t> encoded, const AugmentConfig& config, const AugmentKey& key,
@@ -139,7 +138,7 @@ void augment_train(std::span<const std::uint8_t> encoded, const AugmentConfig& c
   }
   const Image crop = decode_region(encoded, [&](ImageSize size) { return draw_resized_crop(size, config, key); });
   resize_into(view_of(crop, whole(crop)), height, width, draw_interpolation(config, key), out);
-  augment_resized(config, key, height, width, out);
+  augment_pixels(config, key, height, width, out);
 }
 
 void transform_eval(const Image& image, const EvalTransformConfig& config, std::int64_t height, std::int64_t width,

@@ -49,6 +49,10 @@ struct EvalTransformConfig {
 /// ratio, then the largest centre crop within the ratios.
 Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const AugmentKey& key);
 
+/// What follows the resize, in place: flip, RandAugment, colour jitter of (height, width, 3) pixels.
+void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
+                    std::uint8_t* pixels);
+
 /// Crop, resize to height × width, flip, RandAugment, colour jitter; `out` takes (height, width, 3) bytes.
 void augment_train(const Image& image, const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
                    std::int64_t width, std::uint8_t* out);
