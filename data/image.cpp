@@ -2,6 +2,7 @@
 
 #include <png.h>
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
@@ -35,6 +36,13 @@ template <class Body>
 void check_extent(std::int64_t height, std::int64_t width) {
   QM_CHECK(height > 0 && width > 0 && height <= kMaxPixels / width, IoError, "image of ", width, " x ", height,
            " pixels: expected 1 to ", kMaxPixels);
+}
+
+void check_inside(const Box& box, ImageSize size) {
+  const bool inside = box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 &&
+                      box.height <= size.height - box.top && box.width <= size.width - box.left;
+  QM_CHECK(inside, ShapeError, "region of ", box.height, " x ", box.width, " at (", box.top, ", ", box.left,
+           ") of an image of ", size.height, " x ", size.width);
 }
 
 Image allocate_image(std::int64_t height, std::int64_t width) {
@@ -96,17 +104,33 @@ class JpegDecoder {
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
   Image decode(std::span<const std::uint8_t> bytes) {
-    errors_.install();
-    info_.err = &errors_.manager;
-    check(survives(errors_.jump, [&] { read_header(bytes); }));
+    start(bytes);
     Image image = allocate_image(info_.image_height, info_.image_width);
     std::vector<std::uint8_t> cmyk_row(info_.out_color_space == JCS_CMYK ? image.width * 4 : 0);
     check(survives(errors_.jump, [&] { read_rows(image.pixels.data(), cmyk_row.data()); }));
     return image;
   }
 
+  Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose) {
+    start(bytes);
+    const ImageSize size{info_.image_height, info_.image_width};
+    check_extent(size.height, size.width);
+    const Box box = choose(size);
+    check_inside(box, size);
+    Image image = allocate_image(box.height, box.width);
+    std::vector<std::uint8_t> row(static_cast<std::size_t>(size.width * 4));
+    check(survives(errors_.jump, [&] { read_box(box, image.pixels.data(), row.data()); }));
+    return image;
+  }
+
  private:
   void check(bool survived) const { QM_CHECK(survived, IoError, "JPEG: ", errors_.message); }
+
+  void start(std::span<const std::uint8_t> bytes) {
+    errors_.install();
+    info_.err = &errors_.manager;
+    check(survives(errors_.jump, [&] { read_header(bytes); }));
+  }
 
   void read_header(std::span<const std::uint8_t> bytes) {
     jpeg_create_decompress(&info_);
@@ -129,6 +153,33 @@ class JpegDecoder {
       }
     }
     jpeg_finish_decompress(&info_);  // looks for the end marker
+  }
+
+  /// Upsampled chroma depends on the neighbouring block's: a margin of an iMCU, the smallest unit of whole blocks,
+  /// makes the pixels inside those of a full decode.
+  void read_box(const Box& box, std::uint8_t* pixels, std::uint8_t* row) {
+    const std::int64_t unit_rows = std::int64_t{info_.max_v_samp_factor} * DCTSIZE;
+    const std::int64_t unit_columns = std::int64_t{info_.max_h_samp_factor} * DCTSIZE;
+    jpeg_start_decompress(&info_);
+    JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(box.left - unit_columns, 0));
+    const std::int64_t right = std::min<std::int64_t>(box.left + box.width + unit_columns, info_.output_width);
+    JDIMENSION width = static_cast<JDIMENSION>(right) - left;
+    if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);  // widens the two to whole units
+    const std::int64_t skipped = box.top / unit_rows * unit_rows - unit_rows;
+    if (skipped > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(skipped));
+    const bool has_ink = info_.out_color_space == JCS_CMYK;
+    const std::int64_t first = box.left - static_cast<std::int64_t>(left);
+    while (info_.output_scanline < box.top + box.height) {
+      const std::int64_t y = static_cast<std::int64_t>(info_.output_scanline) - box.top;
+      jpeg_read_scanlines(&info_, &row, 1);
+      if (y < 0) continue;
+      std::uint8_t* out = pixels + y * box.width * 3;
+      if (has_ink) {
+        cmyk_to_rgb(row + first * 4, box.width, out);
+      } else {
+        std::memcpy(out, row + first * 3, static_cast<std::size_t>(box.width) * 3);
+      }
+    }
   }
 
   jpeg_decompress_struct info_;
@@ -245,14 +296,33 @@ bool starts_with(std::span<const std::uint8_t> bytes, std::span<const std::uint8
   return bytes.size() >= prefix.size() && std::memcmp(bytes.data(), prefix.data(), prefix.size()) == 0;
 }
 
+enum class Format { kJpeg, kPng };
+
+Format format_of(std::span<const std::uint8_t> bytes) {
+  static constexpr std::uint8_t kJpegStart[] = {0xff, 0xd8, 0xff};
+  static constexpr std::uint8_t kPngStart[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  if (starts_with(bytes, kJpegStart)) return Format::kJpeg;
+  if (starts_with(bytes, kPngStart)) return Format::kPng;
+  throw IoError(bytes.empty() ? "empty file" : "neither JPEG nor PNG by its first bytes");
+}
+
 }  // namespace
 
 Image decode_image(std::span<const std::uint8_t> bytes) {
-  static constexpr std::uint8_t kJpegStart[] = {0xff, 0xd8, 0xff};
-  static constexpr std::uint8_t kPngStart[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-  if (starts_with(bytes, kJpegStart)) return JpegDecoder().decode(bytes);
-  if (starts_with(bytes, kPngStart)) return PngDecoder(bytes).decode();
-  throw IoError(bytes.empty() ? "empty file" : "neither JPEG nor PNG by its first bytes");
+  return format_of(bytes) == Format::kJpeg ? JpegDecoder().decode(bytes) : PngDecoder(bytes).decode();
+}
+
+Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose) {
+  if (format_of(bytes) == Format::kJpeg) return JpegDecoder().decode_region(bytes, choose);
+  const Image whole = PngDecoder(bytes).decode();
+  const Box box = choose({whole.height, whole.width});
+  check_inside(box, {whole.height, whole.width});
+  Image region = allocate_image(box.height, box.width);
+  for (std::int64_t y = 0; y < box.height; ++y) {
+    const std::uint8_t* row = whole.pixels.data() + ((box.top + y) * whole.width + box.left) * 3;
+    std::memcpy(region.pixels.data() + y * box.width * 3, row, static_cast<std::size_t>(box.width) * 3);
+  }
+  return region;
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,20 @@ struct Image {
   std::int64_t height = 0;
   std::int64_t width = 0;
   std::vector<std::uint8_t> pixels;  ///< (height, width, 3): rows from the top, RGB
+};
+
+struct ImageSize {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+
+  friend bool operator==(const ImageSize&, const ImageSize&) = default;
+};
+
+/// A rectangle of pixels.
+struct Box {
+  std::int64_t top = 0, left = 0, height = 0, width = 0;
+
+  friend bool operator==(const Box&, const Box&) = default;
 };
 
 /// Larger images are refused before memory is asked for: a few damaged bytes in a header can claim gigabytes.
@@ -24,6 +39,12 @@ inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
 ///
 /// Throws IoError with the cause alone; the caller knows the name to put before it.
 Image decode_image(std::span<const std::uint8_t> bytes);
+
+/// The pixels of decode_image(bytes) under the box that `choose` names once the image's size is known; bit for bit
+/// those. Of a JPEG, rows above and blocks beside the box are not brought to pixels and what lies below is not read, so
+/// that a file's missing end may go unnoticed. Throws IoError as decode_image() does, ShapeError if the box is empty or
+/// leaves the image.
+Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose);
 
 /// Encodes as baseline JPEG, 4:2:0, quality 1 to 100. Throws IoError on a quality or an image that JPEG cannot hold.
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);

@@ -38,6 +38,8 @@ void check_config(const LoaderConfig& config) {
   QM_CHECK(config.threads >= 1, ConfigError, "loader: ", config.threads, " threads: expected at least 1");
   QM_CHECK(config.prefetch >= 1, ConfigError, "loader: ", config.prefetch,
            " batches decoded ahead: expected at least 1");
+  QM_CHECK(config.repeats >= 1 && (config.repeats == 1 || config.global_batch >= 1), ConfigError,
+           "loader: ", config.repeats, " repeats in a global batch of ", config.global_batch);
 }
 
 }  // namespace
@@ -108,12 +110,29 @@ class Loader::Workers {
       batch.ids.push_back(shards_.id(sample));
       labels[row] = shards_.label(sample);
     }
+    if (request.training && config_.erasing.probability > 0) batch.erased = draw_boxes(request);
     return job;
+  }
+
+  Tensor draw_boxes(const BatchRequest& request) const {
+    const std::int64_t boxes = config_.erasing.count;
+    const Tensor erased =
+        Tensor::empty({request.count, boxes * static_cast<std::int64_t>(sizeof(ErasedBox))}, DType::kUInt8);
+    auto* first = reinterpret_cast<ErasedBox*>(erased.data<std::uint8_t>());
+    for (std::int64_t row = 0; row < request.count; ++row) {
+      const std::span<ErasedBox> own(first + row * boxes, static_cast<std::size_t>(boxes));
+      draw_erasing(config_.erasing, key_of(request, row), config_.height, config_.width, own);
+    }
+    return erased;
+  }
+
+  AugmentKey key_of(const BatchRequest& request, std::int64_t row) const {
+    return {config_.seed, request.epoch, static_cast<std::uint32_t>(request.first_position + row)};
   }
 
   const Order& order_of(std::uint32_t epoch) {
     if (!order_ || order_epoch_ != epoch) {
-      order_ = epoch_order(config_.seed, epoch, shards_.size());
+      order_ = repeated_order(config_.seed, epoch, shards_.size(), config_.repeats, config_.global_batch);
       order_epoch_ = epoch;
     }
     return *order_;
@@ -166,12 +185,10 @@ class Loader::Workers {
     std::uint8_t* out = static_cast<std::uint8_t*>(job.batch.images.raw()) + row * config_.height * config_.width * 3;
     shards_.read(sample, encoded);  // names the sample in its errors
     try {
-      const Image image = decode_image(encoded);
       if (request.training) {
-        const AugmentKey key{config_.seed, request.epoch, static_cast<std::uint32_t>(request.first_position + row)};
-        augment_train(image, config_.augment, key, config_.height, config_.width, out);
+        augment_train(encoded, config_.augment, key_of(request, row), config_.height, config_.width, out);
       } else {
-        transform_eval(image, config_.eval, config_.height, config_.width, out);
+        transform_eval(decode_image(encoded), config_.eval, config_.height, config_.width, out);
       }
     } catch (const std::exception& error) {
       throw IoError(concat(shards_.describe(sample), ": ", error.what()));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "autograd/tensor.h"
+#include "data/random_erasing.h"
 #include "data/transform.h"
 
 namespace qm {
@@ -20,11 +21,15 @@ struct LoaderConfig {
   std::int64_t threads = 1;            ///< that decode
   std::int64_t prefetch = 1;           ///< batches in work or ready beyond the one handed out
   AugmentConfig augment;               ///< of training requests
+  ErasingConfig erasing;               ///< of training requests
+  std::int64_t repeats = 1;            ///< times a sample comes in an epoch's order (repeated_order)
+  std::int64_t global_batch = 0;       ///< needed with repeats
   EvalTransformConfig eval;            ///< of evaluation requests
 };
 
 /// `count` consecutive positions of an epoch. A training request takes the sample at position p from
-/// epoch_order(seed, epoch, n) and augments it; an evaluation request takes sample p as it is.
+/// repeated_order(seed, epoch, n, repeats, global_batch) and augments it; an evaluation request takes sample p as it
+/// is.
 struct BatchRequest {
   std::uint32_t epoch = 0;
   std::int64_t first_position = 0;
@@ -37,6 +42,7 @@ struct Batch {
   Tensor images;                   ///< uint8 (count, height, width, 3) on the CPU
   Tensor labels;                   ///< int32 (count) on the CPU
   std::vector<std::uint64_t> ids;  ///< global sample ids
+  Tensor erased;                   ///< ErasedBox, uint8 (count, boxes · sizeof) on the CPU; undefined where none is
 };
 
 /// Batches come in the order of their requests, and their contents do not depend on the number of threads.

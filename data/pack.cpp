@@ -1,20 +1,24 @@
 #include "data/pack.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "data/exif.h"
 #include "data/file.h"
 #include "data/image.h"
+#include "data/resample.h"
+#include "data/sha256.h"
 #include "data/shard.h"
+#include "data/shard_index.h"
 #include "kernels/base/error.h"
 #include "kernels/base/philox.h"
 
@@ -24,100 +28,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kShardBytes = std::uint64_t{1} << 30;  // aimed at when the number of shards is left to us
-constexpr std::int64_t kMostShards = 99999;                    // five digits in a file name
+constexpr std::int64_t kMostShards = 99999;  // five digits in a file name
+constexpr std::size_t kEstimatedFrom = 256;  // images
 
-struct Candidate {
-  std::string path;
-  std::int32_t label = 0;
-  std::uint64_t bytes = 0;
-};
+// ---- dealing the images to the shards -------------------------------------------------------------------------------
 
-struct Tree {
-  std::vector<std::string> class_names;
-  std::vector<Candidate> images;     // sorted by class, then name
-  std::vector<std::string> ignored;  // paths
-};
-
-// ---- finding the images
-// ----------------------------------------------------------------------------------------------
-
-/// A folder's entries, sorted by name, without hidden ones.
-std::vector<fs::directory_entry> entries_of(const std::string& folder) {
-  std::vector<fs::directory_entry> entries;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      if (!entry.path().filename().string().starts_with('.')) entries.push_back(entry);
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
-  }
-  std::ranges::sort(entries, {}, [](const fs::directory_entry& entry) { return entry.path().string(); });
-  return entries;
-}
-
-bool is_folder(const fs::directory_entry& entry) {
-  std::error_code broken_link;
-  return entry.is_directory(broken_link);
-}
-
-bool is_named_like_image(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
-}
-
-bool begins_like_image(const fs::directory_entry& entry) {
-  std::error_code broken_link;
-  if (!entry.is_regular_file(broken_link)) return false;
-  const InputFile file(entry.path().string());
-  std::array<std::uint8_t, 8> start{};
-  file.read(0, std::span(start).first(std::min<std::uint64_t>(start.size(), file.size())));
-  return encoding_of(start).has_value();
-}
-
-void scan_class(const fs::directory_entry& folder, Tree& tree) {
-  const auto label = static_cast<std::int32_t>(tree.class_names.size());
-  tree.class_names.push_back(folder.path().filename().string());
-  for (const fs::directory_entry& entry : entries_of(folder.path().string())) {
-    const std::string path = entry.path().string();
-    if (!is_folder(entry) && (is_named_like_image(entry.path()) || begins_like_image(entry))) {
-      std::error_code broken_link;
-      const std::uintmax_t bytes = entry.file_size(broken_link);
-      tree.images.push_back({path, label, broken_link ? 0 : bytes});
-    } else {
-      tree.ignored.push_back(path);
-    }
-  }
-}
-
-Tree scan(const std::string& input) {
-  Tree tree;
-  for (const fs::directory_entry& entry : entries_of(input)) {
-    if (is_folder(entry)) {
-      scan_class(entry, tree);
-    } else {
-      tree.ignored.push_back(entry.path().string());
-    }
-  }
-  QM_CHECK(!tree.class_names.empty(), IoError, input, ": holds no class folders (expected one sub-folder a class)");
-  QM_CHECK(!tree.images.empty(), IoError, input, ": no JPEG or PNG images in its ", tree.class_names.size(),
-           " class folders");
-  return tree;
-}
-
-// ---- dealing them to the shards
-// --------------------------------------------------------------------------------------
-
-std::int64_t count_shards(const PackOptions& options, const Tree& tree) {
-  const auto images = static_cast<std::int64_t>(tree.images.size());
+std::int64_t count_shards(const PackOptions& options, std::int64_t images, std::uint64_t bytes) {
   if (options.shards > 0) {
     QM_CHECK(options.shards <= images, ConfigError, "shards ", options.shards, ": there are only ", images, " images");
     return options.shards;
   }
-  std::uint64_t bytes = 0;
-  for (const Candidate& image : tree.images) bytes += image.bytes;
-  return std::clamp(static_cast<std::int64_t>((bytes + kShardBytes - 1) / kShardBytes), std::int64_t{1},
+  return std::clamp(static_cast<std::int64_t>((bytes + options.shard_bytes - 1) / options.shard_bytes), std::int64_t{1},
                     std::min(images, kMostShards));
 }
 
@@ -134,8 +55,7 @@ std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t seed) {
   return order;
 }
 
-// ---- reading and proving them
-// ----------------------------------------------------------------------------------------
+// ---- reading and proving them ---------------------------------------------------------------------------------------
 
 struct LoadedImage {
   std::vector<std::uint8_t> bytes;
@@ -143,38 +63,51 @@ struct LoadedImage {
   std::string cause;  // why it is bad; empty for a good one
 };
 
+/// `image` as options want it stored, or nothing where it can stay as it is.
+std::optional<Image> changed(const Image& image, std::span<const std::uint8_t> encoded, const PackOptions& options) {
+  std::optional<Image> result;
+  const int orientation = options.apply_exif ? exif_orientation(encoded) : 1;
+  if (orientation != 1) result = upright(image, orientation);
+  const Image& now = result ? *result : image;
+  const std::int64_t side = options.short_side, shorter = std::min(now.height, now.width);
+  if (side == 0 || shorter <= side) return result;
+  return resize(now, {0, 0, now.height, now.width}, now.height * side / shorter, now.width * side / shorter,
+                Interpolation::kBicubic);
+}
+
 /// Reads and decodes an image. Never throws: it runs in a parallel loop.
-LoadedImage load(const std::string& path) {
+LoadedImage load(const PackSource& source, const SourceImage& place, const PackOptions& options) {
   LoadedImage loaded;
   try {
-    loaded.bytes = read_file(path);
-    const Image image = decode_image(loaded.bytes);
+    loaded.bytes = source.read(place);
+    Image image = decode_image(loaded.bytes);
+    if (auto other = changed(image, loaded.bytes, options)) {
+      image = std::move(*other);
+      loaded.bytes = encode_jpeg(image, static_cast<int>(options.quality));
+    }
     QM_CHECK(std::max(image.height, image.width) <= UINT16_MAX, IoError, image.height, "×", image.width,
              " pixels; a side has at most ", UINT16_MAX);
     loaded.height = image.height;
     loaded.width = image.width;
   } catch (const std::exception& error) {
     std::string_view cause = error.what();
-    if (cause.starts_with(path + ": ")) cause.remove_prefix(path.size() + 2);
+    if (cause.starts_with(place.name + ": ")) cause.remove_prefix(place.name.size() + 2);
     loaded.cause = cause;
   }
   return loaded;
-}
-
-/// Loads the images `order` names, on all threads.
-std::vector<LoadedImage> load_batch(const Tree& tree, std::span<const std::size_t> order, int threads) {
-  std::vector<LoadedImage> batch(order.size());
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (std::size_t i = 0; i < order.size(); ++i) batch[i] = load(tree.images[order[i]].path);
-  return batch;
 }
 
 void check_options(const PackOptions& options) {
   check_split_name(options.split);
   QM_CHECK(options.shards >= 0 && options.shards <= kMostShards, ConfigError, "shards ", options.shards,
            ": expected 1 to ", kMostShards, ", or 0 to leave it open");
+  QM_CHECK(options.shard_bytes > 0, ConfigError, "shard_bytes 0: expected at least 1");
   QM_CHECK(options.threads >= 0 && options.threads <= 4096, ConfigError, "threads ", options.threads,
            ": expected 1 to 4096, or 0 for one a core");
+  QM_CHECK(options.short_side >= 0 && options.short_side <= UINT16_MAX, ConfigError, "short side ", options.short_side,
+           ": expected 1 to ", UINT16_MAX, ", or 0 to keep sizes");
+  QM_CHECK(options.quality >= 1 && options.quality <= 100, ConfigError, "quality ", options.quality,
+           ": expected 1 to 100");
 }
 
 void make_folder(const std::string& folder) {
@@ -189,30 +122,37 @@ void remove_file(const std::string& path) {
   QM_CHECK(!cause, IoError, path, ": cannot remove: ", cause.message());
 }
 
-/// Packs one tree; the shards it has finished live as long as it does, and are published together.
+// ---- packing --------------------------------------------------------------------------------------------------------
+
 class Packer {
  public:
-  Packer(const PackOptions& options, const Tree& tree)
+  Packer(const PackOptions& options, const PackSource& source)
       : options_(options),
-        tree_(tree),
+        source_(source),
+        partial_(options.output + "/" + options.split + ".partial"),
         threads_(static_cast<int>(options.threads > 0 ? options.threads
                                                       : std::max(1u, std::thread::hardware_concurrency()))),
-        order_(shuffled(tree.images.size(), options.seed)),
-        written_per_class_(tree.class_names.size()) {
-    report_.class_names = tree.class_names;
-    report_.ignored = tree.ignored;
+        order_(shuffled(source.images().size(), options.seed)),
+        per_class_(source.class_names().size()) {
+    report_.class_names = source.class_names();
+    report_.ignored = source.ignored();
+    for (const BadImage& problem : source.problems()) skip(problem);
+    plan_.images = static_cast<std::int64_t>(order_.size());
+    plan_.classes = static_cast<std::int64_t>(per_class_.size());
+    plan_.estimated = options.short_side > 0 || options.apply_exif;
+    for (const SourceImage& image : source.images()) plan_.bytes += image.bytes;
+    if (plan_.estimated) plan_.bytes = estimated_bytes();
+    plan_.shards = count_shards(options, plan_.images, plan_.bytes);
   }
 
-  void write_shards(std::int64_t count) {
-    const std::size_t images = order_.size();
-    for (std::int64_t number = 0; number < count; ++number) {
-      const std::size_t begin = images * number / count, end = images * (number + 1) / count;
-      writers_.push_back(
-          std::make_unique<ShardWriter>(options_.output, options_.split, number, count, tree_.class_names));
-      fill(*writers_.back(), std::span(order_).subspan(begin, end - begin));
-      QM_CHECK(writers_.back()->size() > 0, IoError, writers_.back()->path(), ": all its ", end - begin,
-               " images are bad, among them ", report_.skipped.back().path, ": ", report_.skipped.back().cause);
-      writers_.back()->finish();
+  void write_shards() {
+    open_partial();
+    if (options_.announce) options_.announce(plan_);
+    for (std::int64_t number = 0; number < plan_.shards; ++number) {
+      const std::size_t begin = order_.size() * number / plan_.shards;
+      const std::size_t end = order_.size() * (number + 1) / plan_.shards;
+      const auto order = std::span(order_).subspan(begin, end - begin);
+      if (!keep(number, order)) write(number, order);
     }
   }
 
@@ -221,50 +161,174 @@ class Packer {
     for (const std::string& old : find_shards(options_.output, options_.split)) {
       remove_file(options_.output + "/" + old);
     }
-    for (const auto& writer : writers_) {
-      writer->publish();
-      report_.files.push_back(writer->path());
+    for (std::int64_t number = 0; number < plan_.shards; ++number) {
+      const std::string path = options_.output + "/" + name_of(number);
+      move_file(partial_ + "/" + name_of(number), path);
+      report_.files.push_back(path);
     }
+    remove_partial();
     std::ranges::sort(report_.skipped, {}, &BadImage::path);
-    for (std::size_t label = 0; label < written_per_class_.size(); ++label) {
-      if (written_per_class_[label] == 0) report_.empty_classes.push_back(tree_.class_names[label]);
+    for (std::size_t label = 0; label < per_class_.size(); ++label) {
+      if (per_class_[label] == 0) report_.empty_classes.push_back(report_.class_names[label]);
     }
     return std::move(report_);
   }
 
+  /// After a failure: nothing is left of a run that finished no shard.
+  void abandon() {
+    std::error_code ignored;
+    if (finished_ == 0) fs::remove_all(partial_, ignored);
+  }
+
  private:
-  void fill(ShardWriter& writer, std::span<const std::size_t> order) {
-    const std::size_t batch_size = 32 * static_cast<std::size_t>(threads_);
+  std::string name_of(std::int64_t number) const { return shard_name(options_.split, number, plan_.shards); }
+  std::string plan_path() const { return partial_ + "/plan"; }
+
+  std::uint64_t estimated_bytes() const {
+    const std::size_t images = order_.size(), count = std::min(images, kEstimatedFrom);
+    std::vector<std::size_t> sizes(count);
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+    for (std::size_t i = 0; i < count; ++i) {
+      sizes[i] = load(source_, source_.images()[images * i / count], options_).bytes.size();
+    }
+    std::uint64_t sum = 0;
+    for (const std::size_t size : sizes) sum += size;
+    return sum * images / count;
+  }
+
+  /// Whatever decides what is in which shard: equal for runs that may share shards.
+  std::string fingerprint() const {
+    Sha256 hash;
+    const std::uint64_t numbers[] = {kFormatVersion,
+                                     options_.seed,
+                                     static_cast<std::uint64_t>(plan_.shards),
+                                     static_cast<std::uint64_t>(options_.short_side),
+                                     static_cast<std::uint64_t>(options_.quality),
+                                     options_.apply_exif ? 1u : 0u};
+    hash.update_values(std::span(numbers));
+    hash.update_text(options_.split);
+    for (const std::string& name : report_.class_names) hash.update_text(name);
+    for (const SourceImage& image : source_.images()) {
+      hash.update_text(image.name);
+      const std::uint64_t place[] = {static_cast<std::uint64_t>(image.label), image.offset, image.bytes};
+      hash.update_values(std::span(place));
+    }
+    return hash.hex_digest();
+  }
+
+  /// Keeps the folder of an earlier run that packed the same, else begins an empty one.
+  void open_partial() {
+    const std::string plan = fingerprint();
+    std::error_code missing;
+    const bool same = fs::exists(plan_path(), missing) &&
+                      read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
+    if (!same) {
+      remove_partial();
+      make_folder(partial_);
+      AtomicFile file(plan_path());
+      file.write(0, {reinterpret_cast<const std::uint8_t*>(plan.data()), plan.size()});
+      file.finish();
+      file.publish();
+    }
+    for (std::int64_t number = 0; number < plan_.shards; ++number) {
+      plan_.kept_shards += fs::exists(partial_ + "/" + name_of(number), missing);
+    }
+    finished_ = plan_.kept_shards;
+  }
+
+  void remove_partial() const {
+    std::error_code cause;
+    fs::remove_all(partial_, cause);
+    QM_CHECK(!cause, IoError, partial_, ": cannot remove: ", cause.message());
+  }
+
+  static void move_file(const std::string& from, const std::string& to) {
+    std::error_code cause;
+    fs::rename(from, to, cause);
+    QM_CHECK(!cause, IoError, to, ": cannot rename ", from, " to it: ", cause.message());
+  }
+
+  void write(std::int64_t number, std::span<const std::size_t> order) {
+    ShardWriter writer(partial_, options_.split, number, plan_.shards, report_.class_names);
+    const std::size_t images = order.size(), batch_size = 32 * static_cast<std::size_t>(threads_);
     while (!order.empty()) {
       const auto now = order.first(std::min(batch_size, order.size()));
-      const std::vector<LoadedImage> batch = load_batch(tree_, now, threads_);
-      for (std::size_t i = 0; i < now.size(); ++i) add(writer, now[i], batch[i]);
+      add(writer, now);
       order = order.subspan(now.size());
-      done_ += static_cast<std::int64_t>(now.size());
-      if (options_.progress) options_.progress(done_, static_cast<std::int64_t>(order_.size()));
+      advance(now.size());
+    }
+    QM_CHECK(writer.size() > 0, IoError, writer.path(), ": all its ", images, " images are bad, among them ",
+             report_.skipped.back().path, ": ", report_.skipped.back().cause);
+    writer.finish();
+    writer.publish();
+    ++finished_;
+  }
+
+  void add(ShardWriter& writer, std::span<const std::size_t> ids) {
+    std::vector<LoadedImage> batch(ids.size());
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+    for (std::size_t i = 0; i < ids.size(); ++i) batch[i] = load(source_, source_.images()[ids[i]], options_);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const SourceImage& image = source_.images()[ids[i]];
+      if (!batch[i].cause.empty()) {
+        skip({image.name, batch[i].cause});
+        continue;
+      }
+      writer.append({batch[i].bytes, image.label, ids[i], batch[i].height, batch[i].width});
+      count(image.label, batch[i].bytes.size());
     }
   }
 
-  void add(ShardWriter& writer, std::size_t id, const LoadedImage& loaded) {
-    const Candidate& image = tree_.images[id];
-    if (!loaded.cause.empty()) {
-      QM_CHECK(options_.skip_bad, IoError, image.path, ": ", loaded.cause);
-      report_.skipped.push_back({image.path, loaded.cause});
-      return;
+  /// Counts what is in a shard that an earlier run finished; false if there is none, or a damaged one. Images that the
+  /// shard lacks were bad: they are tried again, to name the cause.
+  bool keep(std::int64_t number, std::span<const std::size_t> order) {
+    const std::string path = partial_ + "/" + name_of(number);
+    std::error_code missing;
+    if (!fs::exists(path, missing)) return false;
+    std::optional<ShardIndex> index;
+    try {
+      index = read_shard_index(InputFile(path));
+    } catch (const IoError&) {
+      return false;
     }
-    writer.append({loaded.bytes, image.label, id, loaded.height, loaded.width});
+    std::set<std::uint64_t> lacking(order.begin(), order.end());
+    for (std::size_t i = 0; i < index->label.size(); ++i) {
+      lacking.erase(index->id[i]);
+      count(index->label[i], index->offset[i + 1] - index->offset[i]);
+    }
+    for (const std::uint64_t id : lacking) {
+      const SourceImage& image = source_.images()[id];
+      skip({image.name, load(source_, image, options_).cause});
+    }
+    ++report_.kept_shards;
+    advance(order.size());
+    return true;
+  }
+
+  void skip(const BadImage& bad) {
+    QM_CHECK(options_.skip_bad, IoError, bad.path, ": ", bad.cause);
+    report_.skipped.push_back(bad);
+  }
+
+  void count(std::int32_t label, std::uint64_t bytes) {
     ++report_.images;
-    report_.bytes += loaded.bytes.size();
-    ++written_per_class_[static_cast<std::size_t>(image.label)];
+    report_.bytes += bytes;
+    ++per_class_[static_cast<std::size_t>(label)];
+  }
+
+  void advance(std::size_t images) {
+    done_ += static_cast<std::int64_t>(images);
+    if (options_.progress) options_.progress(done_, plan_.images);
   }
 
   const PackOptions& options_;
-  const Tree& tree_;
+  const PackSource& source_;
+  std::string partial_;  // folder of the shards that are finished
   int threads_;
   std::vector<std::size_t> order_;
-  std::vector<std::int64_t> written_per_class_;
-  std::vector<std::unique_ptr<ShardWriter>> writers_;
-  std::int64_t done_ = 0;
+  std::vector<std::int64_t> per_class_;  // images
+  PackPlan plan_;
+  std::int64_t done_ = 0, finished_ = 0;
   PackReport report_;
 };
 
@@ -272,14 +336,18 @@ class Packer {
 
 PackReport pack(const PackOptions& options) {
   check_options(options);
-  const Tree tree = scan(options.input);
-  const std::int64_t shards = count_shards(options, tree);
+  const PackSource source({options.input, options.inside, options.labels, options.classes});
+  Packer packer(options, source);
   make_folder(options.output);
   const std::vector<std::string> old = find_shards(options.output, options.split);
   QM_CHECK(old.empty() || options.overwrite, IoError, options.output, ": already holds ", old.size(),
            " shards of split '", options.split, "', such as ", old.front(), "; overwriting has to be asked for");
-  Packer packer(options, tree);
-  packer.write_shards(shards);
+  try {
+    packer.write_shards();
+  } catch (...) {
+    packer.abandon();
+    throw;
+  }
   return packer.publish();
 }
 

@@ -1,4 +1,4 @@
-// pack: from a tree of images, one folder a class, to shards.
+// pack: from a tree or archive of images, one folder a class, to shards.
 #pragma once
 
 #include <cstdint>
@@ -6,45 +6,63 @@
 #include <string>
 #include <vector>
 
+#include "data/pack_source.h"
+
 namespace qm {
 
+/// What is known before the first image is packed.
+struct PackPlan {
+  std::int64_t images = 0;
+  std::int64_t classes = 0;
+  std::int64_t shards = 0;
+  std::int64_t kept_shards = 0;  ///< finished by an earlier run
+  std::uint64_t bytes = 0;       ///< of encoded images in all shards
+  bool estimated = false;        ///< whether `bytes` was extrapolated from a few re-encoded images
+};
+
 struct PackOptions {
-  std::string input;         ///< folder with one sub-folder a class; their sorted names are the labels 0, 1, …
-  std::string split;         ///< "train", "val", …
-  std::string output;        ///< folder for the shards; made if absent
-  std::int64_t shards = 0;   ///< 0: as few as keep a shard at about 1 GiB
-  std::uint64_t seed = 0;    ///< of the order in which samples are dealt to the shards
-  std::int64_t threads = 0;  ///< that read and decode; 0: one a core
-  bool skip_bad = false;     ///< leave out images that cannot be decoded instead of giving up
-  bool overwrite = false;    ///< replace shards of this split that are in `output`
+  std::string input;               ///< see data/pack_source.h, as for the next three
+  std::string split;               ///< "train", "val", …
+  std::string output;              ///< folder for the shards; made if absent
+  std::int64_t shards = 0;         ///< 0: as few as keep a shard at about shard_bytes
+  std::uint64_t seed = 0;          ///< of the order in which samples are dealt to the shards
+  std::int64_t threads = 0;        ///< that read and decode; 0: one a core
+  bool skip_bad = false;           ///< leave out images that cannot be decoded instead of giving up
+  bool overwrite = false;          ///< replace shards of this split that are in `output`
+  std::string inside{}, labels{}, classes{};
+  std::uint64_t shard_bytes = std::uint64_t{1} << 30;
+  std::int64_t short_side = 0;  ///< images with a longer short side are shrunk to it and stored as JPEG; 0 = off
+  std::int64_t quality = 90;    ///< of images that are stored anew
+  bool apply_exif = false;      ///< JPEGs that are not upright are turned and stored anew; else EXIF is ignored
+  std::function<void(const PackPlan&)> announce{};                        ///< called once, before the work starts
   std::function<void(std::int64_t done, std::int64_t total)> progress{};  ///< called now and then, from one thread
 };
 
-struct BadImage {
-  std::string path;
-  std::string cause;
-};
-
 struct PackReport {
-  std::int64_t images = 0;  ///< written
-  std::uint64_t bytes = 0;  ///< of encoded images written
+  std::int64_t images = 0;  ///< in the shards
+  std::uint64_t bytes = 0;  ///< of encoded images in the shards
   std::vector<std::string> class_names;
-  std::vector<std::string> empty_classes;  ///< without a single image written
+  std::vector<std::string> empty_classes;  ///< without a single image
   std::vector<std::string> files;          ///< shards
+  std::int64_t kept_shards = 0;            ///< of these, finished by an earlier run
   std::vector<BadImage> skipped;           ///< with skip_bad, in the order of their paths
   std::vector<std::string> ignored;        ///< neither JPEG nor PNG, nor named like one
 };
 
-/// Packs every JPEG and PNG (told by first bytes) directly inside the class folders. A file named *.jpg, *.jpeg or
-/// *.png that is neither counts as a bad image; other files are ignored and reported, hidden ones passed over silently.
+/// Packs every JPEG and PNG (told by first bytes) that PackSource finds. A file named *.jpg, *.jpeg or *.png that is
+/// neither counts as a bad image; other files are ignored and reported, hidden ones passed over silently.
 ///
-/// Each image is decoded once, whole, to prove that it is good. A sample's id is its place among the images sorted by
-/// class and name; the shards hold the samples in an order shuffled by `seed`, so that every shard mixes the classes.
-/// Same tree and options, same bytes, whatever the number of threads.
+/// Each image is decoded once, whole, to prove that it is good, and stored with its original bytes unless short_side or
+/// apply_exif ask for others. A sample's id is its place among the images sorted by class and name; the shards hold the
+/// samples in an order shuffled by `seed`, so that every shard mixes the classes. Same input and options, same bytes,
+/// whatever the number of threads.
 ///
-/// The shards get their names only when all of them are complete: a failure or interruption leaves none, and shards
-/// that are to be overwritten stay until then. Throws IoError (an image, naming it and the cause; a missing folder;
-/// no classes or images; a full disk; shards already there) or ConfigError (an option that makes no sense).
+/// The shards get their names only when all of them are complete: until then those that are lie in the folder
+/// `<output>/<split>.partial`, and shards that are to be overwritten stay. Run again with the same input and options
+/// after a failure or interruption, pack keeps the finished ones; with others it starts anew.
+///
+/// Throws IoError (an image, naming it and the cause; a missing folder; no classes or images; a full disk; shards
+/// already there) or ConfigError (an option that makes no sense).
 PackReport pack(const PackOptions& options);
 
 }  // namespace qm

@@ -1,5 +1,6 @@
 #include "data/sampler.h"
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -34,6 +35,24 @@ std::vector<std::uint32_t> epoch_order(std::uint64_t seed, std::uint32_t epoch, 
     std::swap(order[i], order[scale_to(static_cast<std::uint64_t>(i) + 1, pair[0], pair[1])]);
   }
   return order;
+}
+
+std::vector<std::uint32_t> repeated_order(std::uint64_t seed, std::uint32_t epoch, std::int64_t n, std::int64_t repeats,
+                                          std::int64_t global_batch) {
+  std::vector<std::uint32_t> order = epoch_order(seed, epoch, n);
+  if (repeats == 1) return order;
+  QM_CHECK(repeats >= 1 && global_batch >= 1, ConfigError, "epoch order: ", repeats, " repeats in global batches of ",
+           global_batch, ": expected at least 1 of both");
+  std::vector<std::uint32_t> repeated;
+  repeated.reserve(order.size());
+  for (std::int64_t first = 0; first < n; first += global_batch) {
+    const std::int64_t count = std::min(global_batch, n - first);
+    // Were each sample followed by its copies, then every repeats-th, from each start.
+    for (std::int64_t start = 0; start < repeats; ++start) {
+      for (std::int64_t i = start; i < count; i += repeats) repeated.push_back(order[(first + i) / repeats]);
+    }
+  }
+  return repeated;
 }
 
 std::int64_t steps_per_epoch(std::int64_t n, std::int64_t global_batch) {

@@ -10,6 +10,14 @@ namespace qm {
 /// A function of (seed, epoch, n) alone, so every rank computes the same one. Throws ConfigError unless 0 ≤ n < 2³².
 std::vector<std::uint32_t> epoch_order(std::uint64_t seed, std::uint32_t epoch, std::int64_t n);
 
+/// The same for repeated augmentation (Hoffer et al., 2020): n positions again, filled with the first ⌈n / repeats⌉
+/// samples of the permutation, each `repeats` times. The copies of a sample lie in the same global batch (but for the
+/// few that its end parts), about global_batch / repeats positions apart, so that no two are neighbours, whom mixup
+/// would mix. With repeats = 1 it is epoch_order(). Throws ConfigError unless repeats and, with more than one,
+/// global_batch are at least 1.
+std::vector<std::uint32_t> repeated_order(std::uint64_t seed, std::uint32_t epoch, std::int64_t n, std::int64_t repeats,
+                                          std::int64_t global_batch);
+
 /// ⌊n / global_batch⌋: an epoch takes whole global batches and drops the order's tail, which holds other samples each
 /// epoch. Step s takes positions s·global_batch … (s+1)·global_batch − 1. Throws ConfigError where that is no step.
 std::int64_t steps_per_epoch(std::int64_t n, std::int64_t global_batch);

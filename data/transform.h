@@ -1,33 +1,23 @@
-// Geometry of images: resampling, crops, flips, and the two pipelines that bring an image to the model's input size.
+// The two pipelines that bring an image to the model's input size, and their crops and flips.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 
+#include "data/augment_key.h"
+#include "data/color_jitter.h"
 #include "data/image.h"
+#include "data/rand_augment.h"
+#include "data/resample.h"
 
 namespace qm {
-
-enum class Interpolation { kBilinear, kBicubic };
 
 enum class CropMode {
   kNone,
   kPad,      ///< pad with zeros on each side, then a random crop of the image's own size
   kResized,  ///< random area and aspect ratio, resized to the input ("Inception crop")
 };
-
-/// A rectangle of pixels.
-struct Box {
-  std::int64_t top = 0, left = 0, height = 0, width = 0;
-
-  friend bool operator==(const Box&, const Box&) = default;
-};
-
-/// The part of `image` under `crop`, resampled to height × width with an antialiasing filter, rows before columns: bit
-/// for bit what image.crop(…).resize(…) of PIL up to version 12 gives (13 takes the columns of tall images first). The
-/// filter never sees pixels outside the crop. Throws ShapeError unless `crop` lies within the image and has pixels, and
-/// the result has 1 to kMaxPixels.
-Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width, Interpolation interpolation);
 
 /// The pixels under `box`, which may leave the image: black outside.
 Image crop_padded(const Image& image, const Box& box);
@@ -40,11 +30,14 @@ void flip_horizontal(std::uint8_t* pixels, std::int64_t height, std::int64_t wid
 
 struct AugmentConfig {
   CropMode crop = CropMode::kNone;
-  std::int64_t padding = 0;                           ///< pixels on each side, for kPad
-  std::array<double, 2> area{0.08, 1.0};              ///< fraction of the image's area, for kResized
-  std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< width / height, for kResized
-  double flip = 0;                                    ///< probability of a horizontal flip
-  Interpolation interpolation = Interpolation::kBicubic;
+  std::int64_t padding = 0;                               ///< pixels on each side, for kPad
+  std::array<double, 2> area{0.08, 1.0};                  ///< fraction of the image's area, for kResized
+  std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};      ///< width / height, for kResized
+  double flip = 0;                                        ///< probability of a horizontal flip
+  Interpolation interpolation = Interpolation::kBicubic;  ///< of the resize and of RandAugment's geometric operations
+  bool random_interpolation = false;                      ///< either of the two instead, drawn anew each time
+  RandAugmentConfig rand_augment{};
+  ColorJitterConfig color_jitter{};
 };
 
 struct EvalTransformConfig {
@@ -52,20 +45,22 @@ struct EvalTransformConfig {
   Interpolation interpolation = Interpolation::kBicubic;
 };
 
-/// Who an augmentation is drawn for. Nothing else enters the draw, so it does not change with ranks or threads.
-struct AugmentKey {
-  std::uint64_t seed = 0;
-  std::uint32_t epoch = 0;
-  std::uint32_t position = 0;  ///< in the epoch's order
-};
-
 /// The crop that CropMode::kResized draws: as torchvision, up to ten tries at a uniform area and a log-uniform aspect
 /// ratio, then the largest centre crop within the ratios.
-Box draw_resized_crop(const Image& image, const AugmentConfig& config, const AugmentKey& key);
+Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const AugmentKey& key);
 
-/// Crop, resize to height × width, flip; `out` takes (height, width, 3) bytes.
+/// What follows the resize, in place: flip, RandAugment, colour jitter of (height, width, 3) pixels.
+void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
+                    std::uint8_t* pixels);
+
+/// Crop, resize to height × width, flip, RandAugment, colour jitter; `out` takes (height, width, 3) bytes.
 void augment_train(const Image& image, const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
                    std::int64_t width, std::uint8_t* out);
+
+/// The same from an encoded image, of which no more than the crop is decoded. Throws IoError as decode_image() does,
+/// where the damage is in the part that it reads.
+void augment_train(std::span<const std::uint8_t> encoded, const AugmentConfig& config, const AugmentKey& key,
+                   std::int64_t height, std::int64_t width, std::uint8_t* out);
 
 /// The deterministic counterpart for evaluation; `out` takes (height, width, 3) bytes.
 void transform_eval(const Image& image, const EvalTransformConfig& config, std::int64_t height, std::int64_t width,

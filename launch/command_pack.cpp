@@ -1,5 +1,8 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <iostream>
 
 #include "data/pack.h"
@@ -12,10 +15,44 @@ namespace {
 
 constexpr std::size_t kNamesShown = 5;
 
-// A line that overwrites itself on a terminal; nothing in a log file.
-void show_progress(std::int64_t done, std::int64_t total) {
-  std::cerr << "\rpack: " << done << " of " << total << " images" << (done == total ? "\n" : "") << std::flush;
+using Clock = std::chrono::steady_clock;
+
+std::string gigabytes(std::uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f GB", static_cast<double>(bytes) * 1e-9);
+  return text;
 }
+
+void announce(const PackPlan& plan, const std::string& split) {
+  std::cout << split << ": " << plan.images << " images of " << plan.classes << " classes, "
+            << (plan.estimated ? "about " : "") << gigabytes(plan.bytes) << ", in " << plan.shards << " shards";
+  if (plan.kept_shards > 0) std::cout << ", " << plan.kept_shards << " of them finished by an earlier run";
+  std::cout << std::endl;  // before the work starts
+}
+
+/// A line that overwrites itself on a terminal; elsewhere one a minute.
+class Progress {
+ public:
+  void show(std::int64_t done, std::int64_t total) {
+    const auto now = Clock::now();
+    const bool finished = done == total;
+    if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
+    shown_ = now;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
+    const auto left = static_cast<long long>(static_cast<double>(total - done) / std::max(rate, 1e-3));
+    char text[128];
+    std::snprintf(text, sizeof text, "pack: %lld of %lld images, %.0f/s, %lld:%02lld:%02lld left",
+                  static_cast<long long>(done), static_cast<long long>(total), rate, left / 3600, left / 60 % 60,
+                  left % 60);
+    std::cerr << (terminal_ ? "\r" : "") << text << (terminal_ && !finished ? "" : "\n") << std::flush;
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point shown_ = start_;
+};
 
 template <class Item, class Describe>
 void print_some(const std::vector<Item>& items, const char* title, Describe describe) {
@@ -35,7 +72,9 @@ void print_report(const PackReport& report, const PackOptions& options) {
   print_some(report.empty_classes, "Classes without images", itself);
   std::cout << options.split << ": " << report.images << " images of " << report.class_names.size() << " classes, "
             << report.skipped.size() << " skipped, " << report.bytes << " bytes, in " << report.files.size()
-            << " shards in " << options.output << "\n";
+            << " shards in " << options.output;
+  if (report.kept_shards > 0) std::cout << ", " << report.kept_shards << " of them kept";
+  std::cout << "\n";
 }
 
 }  // namespace
@@ -45,12 +84,25 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   std::string fault;
   CommandLine line(
       "pack",
-      "Packs the JPEG and PNG images of a folder with one sub-folder a class into HDF5 shards. Every image is\n"
-      "decoded once to prove that it is good; the sorted names of the sub-folders are the labels 0, 1, …");
-  line.required_option("input", "DIR", options.input, "folder with one sub-folder a class");
+      "Packs JPEG and PNG images into HDF5 shards: those of a folder or tar archive with one sub-folder a class, of "
+      "an\n"
+      "archive with one archive a class, or lying flat beside a file of labels. Archives are read without unpacking.\n"
+      "Every image is decoded once to prove that it is good; the sorted class names are the labels 0, 1, …\n"
+      "Interrupted and run again, it keeps the shards that are finished.");
+  std::int64_t shard_mib = 1024;
+  line.required_option("input", "DIR|TAR", options.input, "folder or archive with one sub-folder a class");
   line.required_option("split", "NAME", options.split, "what the images are for: train, val, …");
   line.required_option("output", "DIR", options.output, "folder for the shards, made if absent");
-  line.option("shards", "N", options.shards, {0, 99999}, "number of shards; 0: about 1 GiB each");
+  line.option("shards", "N", options.shards, {0, 99999}, "number of shards; 0: as --shard-mib says");
+  line.option("shard-mib", "N", shard_mib, {1, 1 << 20}, "size of a shard in MiB, roughly");
+  line.option("inside", "PATH", options.inside, "of an archive, only what lies under this folder");
+  line.option("labels", "FILE", options.labels, "images lie flat; FILE has lines of NAME LABEL");
+  line.option("classes", "FILE", options.classes,
+              "class names in order, from a shard (*.h5) or one a line; labels may then be numbers from 0");
+  line.option("short-side", "N", options.short_side, {0, 65535},
+              "shrink images to this short side and store them as JPEG; 0: keep the original bytes");
+  line.option("quality", "Q", options.quality, {1, 100}, "of images that are stored anew");
+  line.flag("apply-exif", options.apply_exif, "turn images as EXIF says and store them anew; else EXIF is ignored");
   line.option("threads", "N", options.threads, {0, 1024}, "threads that read and decode; 0: one a core");
   line.option("seed", "N", options.seed, "of the order of the images in the shards");
   line.flag("skip-bad", options.skip_bad, "leave out images that cannot be decoded, and count them");
@@ -59,11 +111,14 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   if (!line.parse(arguments)) return 0;
   if (!fault.empty()) arm_fault(fault, 0);
 
-  options.progress = [visible = isatty(STDERR_FILENO)](std::int64_t done, std::int64_t total) {
-    if (visible) show_progress(done, total);
+  options.shard_bytes = static_cast<std::uint64_t>(shard_mib) << 20;
+  Progress progress;
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.show(done, total);
     fault_point("pack");
     check_stop();
   };
+  options.announce = [&](const PackPlan& plan) { announce(plan, options.split); };
   print_report(pack(options), options);
   return 0;
 }

@@ -10,6 +10,8 @@ CommandFunction run_train;      ///< a recipe and shards → checkpoints, on eve
 CommandFunction run_eval;       ///< a checkpoint and shards → top-1, top-5, loss, on every rank of an mpirun
 CommandFunction run_predict;    ///< a checkpoint and image files → classes
 CommandFunction run_inspect;    ///< what a recipe, shard or checkpoint holds
+CommandFunction run_bench;      ///< a recipe and shards → how fast images are decoded and augmented
+CommandFunction run_data_grid;  ///< a recipe and shards → a picture of augmented samples
 CommandFunction run_glyphs;     ///< the generated quickstart images
 CommandFunction run_quadrants;  ///< a checkpoint and those images → how often the selected quadrant holds the glyph
 CommandFunction run_doctor;     ///< what this machine has and lacks, and whether every op computes right on it

@@ -1,10 +1,44 @@
 #include "launch/factory.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "recipes/rand_augment_text.h"
+
 namespace qm {
 namespace {
 
 Interpolation interpolation_of(Resampling resampling) {
   return resampling == Resampling::kBilinear ? Interpolation::kBilinear : Interpolation::kBicubic;
+}
+
+RandAugmentSet set_of(const RandAugmentText& text) {
+  if (text.set == "weights") return RandAugmentSet::kWeighted;
+  if (text.set == "3a") return RandAugmentSet::k3a;
+  if (text.set == "3aw") return RandAugmentSet::k3aWeighted;
+  return text.increasing ? RandAugmentSet::kIncreasing : RandAugmentSet::kStandard;
+}
+
+RandAugmentConfig rand_augment_config(const Recipe& recipe) {
+  if (recipe.augment.rand_augment.empty()) return {};
+  const RandAugmentText text = parse_rand_augment(recipe.augment.rand_augment);
+  RandAugmentConfig config{.layers = text.layers,
+                           .set = set_of(text),
+                           .probability = text.probability,
+                           .magnitude = static_cast<double>(text.magnitude),
+                           .magnitude_std = text.magnitude_std,
+                           .magnitude_max = static_cast<double>(text.magnitude_max)};
+  for (std::size_t c = 0; c < config.fill.size(); ++c) {  // the mean colour
+    config.fill[c] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(255 * recipe.data.mean[c]), 0.0, 255.0));
+  }
+  return config;
+}
+
+ErasingConfig erasing_config(const Recipe::Augment& augment) {
+  const EraseFill fill = augment.erase_fill == "pixel"  ? EraseFill::kPixel
+                         : augment.erase_fill == "rand" ? EraseFill::kRand
+                                                        : EraseFill::kConst;
+  return {.probability = augment.erase_probability, .fill = fill, .count = augment.erase_count};
 }
 
 CropMode crop_mode_of(const std::string& crop) {
@@ -43,6 +77,11 @@ MixConfig mix_config(const Recipe& recipe) {
           .switch_probability = mix.switch_probability};
 }
 
+std::int64_t mix_group(const Recipe& recipe) {
+  if (recipe.mix.mode == "elem") return 1;
+  return recipe.mix.mode == "pair" ? 2 : recipe.mix.group;
+}
+
 LoaderConfig loader_config(const Recipe& recipe) {
   const Recipe::Augment& augment = recipe.augment;
   return {.seed = recipe.seed,
@@ -55,8 +94,15 @@ LoaderConfig loader_config(const Recipe& recipe) {
                       .area = augment.area,
                       .ratio = augment.ratio,
                       .flip = augment.flip,
-                      .interpolation = interpolation_of(augment.interpolation)},
-          .eval = {.resize = recipe.eval.resize, .interpolation = interpolation_of(recipe.eval.interpolation)}};
+                      .interpolation = interpolation_of(augment.interpolation),
+                      .random_interpolation = augment.interpolation == Resampling::kRandom,
+                      .rand_augment = rand_augment_config(recipe),
+                      .color_jitter = {augment.color_jitter, augment.color_jitter_probability}},
+          .erasing = erasing_config(augment),
+          .repeats = augment.repeats,
+          .global_batch = recipe.train.global_batch,
+          .eval = {.resize = recipe.eval.short_side(std::max(recipe.model.height, recipe.model.width)),
+                   .interpolation = interpolation_of(recipe.eval.interpolation)}};
 }
 
 ImageNormalization normalization(const Recipe& recipe) { return {recipe.data.mean, recipe.data.std}; }

@@ -17,6 +17,8 @@ namespace qm {
 QuadMambaConfig model_config(const Recipe& recipe);
 AdamWConfig optimizer_config(const Recipe& recipe);
 MixConfig mix_config(const Recipe& recipe);
+/// Consecutive positions that share one draw of mixup and cutmix, as mix.mode says.
+std::int64_t mix_group(const Recipe& recipe);
 LoaderConfig loader_config(const Recipe& recipe);
 ImageNormalization normalization(const Recipe& recipe);
 

@@ -117,7 +117,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   records_ = Tensor::zeros({static_cast<std::int64_t>(micro_batches_.size() * sizeof(StepRecord))}, DType::kUInt8,
                            options.device);
   if (mixes(recipe)) {
-    const std::int64_t count = (recipe.train.global_batch + recipe.mix.group - 1) / recipe.mix.group;
+    const std::int64_t count = (recipe.train.global_batch + mix_group(recipe) - 1) / mix_group(recipe);
     groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, options.device);
   }
   optimizer_.keep_rounded(network_.parameters.rounded());
@@ -304,7 +304,8 @@ void Trainer::write_step_inputs() {
   copy_to_device(records, records_);
   if (!groups_.defined()) return;
   std::vector<MixGroup> groups(static_cast<std::size_t>(groups_.count()) / sizeof(MixGroup));
-  for (std::size_t g = 0; g < groups.size(); ++g) {
+  const bool off = recipe_.mix.off_epoch > 0 && state_.epoch >= recipe_.mix.off_epoch;
+  for (std::size_t g = 0; g < groups.size() && !off; ++g) {
     groups[g] = draw_mix(mix_config(recipe_), recipe_.seed, step, static_cast<std::uint32_t>(g), recipe_.model.height,
                          recipe_.model.width);
   }
@@ -313,15 +314,18 @@ void Trainer::write_step_inputs() {
 
 void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
   const StepRecord* record = static_cast<const StepRecord*>(records_.raw()) + micro;
-  const MixSettings settings{
+  MixSettings settings{
       .normalization = normalization(recipe_),
       .label_smoothing = recipe_.train.label_smoothing,
       .classes = recipe_.model.classes,
-      .group = recipe_.mix.group,
+      .group = mix_group(recipe_),
       .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
-      .record = record};
+      .record = record,
+      .erased = {}};
   const Device device = network_.device();
-  const MixedBatch mixed = mix_images(batch.images.to(device), batch.labels.to(device), settings, network_.parameters.activations());
+  if (batch.erased.defined()) settings.erased = batch.erased.to(device);
+  const MixedBatch mixed =
+      mix_images(batch.images.to(device), batch.labels.to(device), settings, network_.parameters.activations());
   Tape tape;
   Tensor loss;
   {

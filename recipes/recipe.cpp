@@ -1,6 +1,7 @@
 #include "recipes/recipe.h"
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -72,6 +73,10 @@ double Recipe::first_learning_rate() const {
 
 double Recipe::last_learning_rate() const {
   return schedule.min_learning_rate * rate_scale(*this);
+}
+
+std::int64_t Recipe::Eval::short_side(std::int64_t input) const {
+  return crop_pct > 0 ? static_cast<std::int64_t>(std::floor(static_cast<double>(input) / crop_pct)) : resize;
 }
 
 Recipe Recipe::load(const std::string& file, const std::vector<std::string>& overrides) {

@@ -15,7 +15,7 @@ namespace qm {
 
 enum class Precision { kFp64, kFp32, kBf16 };
 enum class FineOrderKey { kQuadtree, kWindowRaster };
-enum class Resampling { kBilinear, kBicubic };
+enum class Resampling { kBilinear, kBicubic, kRandom };
 
 struct Recipe {
   std::string name;                        ///< run folder's name when --run is absent; default: the file's stem
@@ -45,14 +45,22 @@ struct Recipe {
     friend bool operator==(const Data&, const Data&) = default;
   } data;
 
-  /// Training augmentation, in this order: crop, flip, resize to the model's input.
+  /// Training augmentation, in this order: crop, resize to the model's input, flip, RandAugment, colour jitter, and
+  /// after normalisation erasing.
   struct Augment {
     std::string crop = "none";              ///< "none", "pad" (random crop with padding), "resized" (random resized)
     std::int64_t padding = 0;               ///< pixels of zeros on each side, for "pad"
     std::array<double, 2> area{0.08, 1.0};  ///< fraction of the image's area, for "resized"
     std::array<double, 2> ratio{3.0 / 4.0, 4.0 / 3.0};  ///< width / height, for "resized"
     double flip = 0;                                    ///< probability of a horizontal flip
-    Resampling interpolation = Resampling::kBicubic;    ///< "bilinear" or "bicubic", antialiased
+    Resampling interpolation = Resampling::kBicubic;    ///< "bilinear", "bicubic", or "random" (either, anew each time)
+    std::string rand_augment;                           ///< timm's text, such as "rand-m9-mstd0.5-inc1"; "" = off
+    std::array<double, 4> color_jitter{};  ///< strength of brightness, contrast, saturation, hue (at most ½); 0 = off
+    double color_jitter_probability = 1;   ///< that an image's colours are changed at all
+    double erase_probability = 0;          ///< that boxes of an image are erased
+    std::string erase_fill = "pixel";      ///< "const" (mean colour), "rand" (a colour a box), "pixel" (noise)
+    std::int64_t erase_count = 1;          ///< most boxes an image; their number is uniform, their area shared
+    std::int64_t repeats = 1;              ///< times an image comes in an epoch, which then sees fewer of them
 
     friend bool operator==(const Augment&, const Augment&) = default;
   } augment;
@@ -64,6 +72,8 @@ struct Recipe {
     double probability = 1;           ///< that a group is mixed at all
     double switch_probability = 0.5;  ///< that a mixed group takes cutmix where both are on
     std::int64_t group = 128;         ///< even; divides the global batch unless the global batch is smaller
+    std::string mode = "batch";       ///< who shares a draw: "batch" (a group), "pair", "elem" (nobody)
+    std::int64_t off_epoch = 0;       ///< from this epoch on nothing is mixed; 0 = never
 
     friend bool operator==(const Mix&, const Mix&) = default;
   } mix;
@@ -105,7 +115,11 @@ struct Recipe {
     std::int64_t every_epochs = 1;  ///< 0 = only at the end
     std::int64_t batch = 0;         ///< samples a rank; 0 = that of training
     std::int64_t resize = 0;        ///< short side before the centre crop; 0 = resize straight to the input
-    Resampling interpolation = Resampling::kBicubic;
+    double crop_pct = 0;            ///< in place of resize: input size / short side, such as 0.875; 0 = not given
+    Resampling interpolation = Resampling::kBicubic;  ///< "bilinear" or "bicubic"
+
+    /// The short side that resize or crop_pct asks for, for an input whose longer side is `input`.
+    std::int64_t short_side(std::int64_t input) const;
 
     friend bool operator==(const Eval&, const Eval&) = default;
   } eval;

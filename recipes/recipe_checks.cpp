@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "kernels/base/error.h"
+#include "recipes/rand_augment_text.h"
 #include "recipes/recipe_reader.h"
 
 namespace qm {
@@ -66,6 +67,20 @@ class CombinationChecker {
     }
     check_ordered("augment.area", augment.area);
     check_ordered("augment.ratio", augment.ratio);
+    check_rand_augment(augment.rand_augment);
+    if (augment.color_jitter[3] > 0.5) {
+      fail({"augment.color_jitter"}, "expected a hue, the fourth number, of at most 0.5, got ",
+           toml_text(augment.color_jitter[3]));
+    }
+  }
+
+  void check_rand_augment(const std::string& text) const {
+    if (text.empty()) return;
+    try {
+      parse_rand_augment(text);
+    } catch (const ConfigError& error) {
+      fail({"augment.rand_augment"}, error.what());
+    }
   }
 
   void check_ordered(const char* key, const std::array<double, 2>& bounds) const {
@@ -135,6 +150,12 @@ class CombinationChecker {
 
   void check_eval() const {
     const std::int64_t resize = recipe_.eval.resize;
+    if (given("eval.resize") && given("eval.crop_pct")) {
+      fail({"eval.crop_pct"}, "cannot be given together with eval.resize");
+    }
+    if (recipe_.eval.interpolation == Resampling::kRandom) {
+      fail({"eval.interpolation"}, "expected \"bilinear\" or \"bicubic\", got \"random\"");
+    }
     const std::int64_t crop = std::max(recipe_.model.height, recipe_.model.width);
     if (resize != 0 && resize < crop) {
       fail({"eval.resize"}, "expected 0 or at least the ", crop, " pixels of model.image_size, got ", resize);

@@ -44,6 +44,8 @@ inline constexpr RealRange kFraction{0, 1, true};
 
 inline constexpr std::array<std::string_view, 5> kSizeNames{"nano", "lite", "tiny", "small", "base"};
 inline constexpr std::array<std::string_view, 3> kCropNames{"none", "pad", "resized"};
+inline constexpr std::array<std::string_view, 3> kEraseFillNames{"const", "rand", "pixel"};
+inline constexpr std::array<std::string_view, 3> kMixModeNames{"batch", "pair", "elem"};
 
 template <class Enum>
 struct EnumNames;
@@ -59,8 +61,8 @@ struct EnumNames<FineOrderKey> {
 };
 template <>
 struct EnumNames<Resampling> {
-  static constexpr std::array<std::pair<std::string_view, Resampling>, 2> value{
-      {{"bilinear", Resampling::kBilinear}, {"bicubic", Resampling::kBicubic}}};
+  static constexpr std::array<std::pair<std::string_view, Resampling>, 3> value{
+      {{"bilinear", Resampling::kBilinear}, {"bicubic", Resampling::kBicubic}, {"random", Resampling::kRandom}}};
 };
 
 /// Visits every key in the order in which recipes are written. `RecipeType` is Recipe or const Recipe.
@@ -99,6 +101,13 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("augment.ratio", augment.ratio, kPositive);
   visitor.field("augment.flip", augment.flip, kProbability);
   visitor.field("augment.interpolation", augment.interpolation);
+  visitor.field("augment.rand_augment", augment.rand_augment);
+  visitor.field("augment.color_jitter", augment.color_jitter, kNotNegative);
+  visitor.field("augment.color_jitter_probability", augment.color_jitter_probability, kProbability);
+  visitor.field("augment.erase_probability", augment.erase_probability, kProbability);
+  visitor.field("augment.erase_fill", augment.erase_fill, Choices(kEraseFillNames));
+  visitor.field("augment.erase_count", augment.erase_count, IntegerRange{1, 64});
+  visitor.field("augment.repeats", augment.repeats, IntegerRange{1, 1024});
 
   auto& mix = recipe.mix;
   visitor.field("mix.mixup", mix.mixup, kNotNegative);
@@ -106,6 +115,8 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("mix.probability", mix.probability, kProbability);
   visitor.field("mix.switch_probability", mix.switch_probability, kProbability);
   visitor.field("mix.group", mix.group, IntegerRange{2, kLargestCount});
+  visitor.field("mix.mode", mix.mode, Choices(kMixModeNames));
+  visitor.field("mix.off_epoch", mix.off_epoch, kAnyCount);
 
   auto& train = recipe.train;
   visitor.required("train.global_batch", train.global_batch, kPositiveCount);
@@ -134,7 +145,8 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   auto& eval = recipe.eval;
   visitor.field("eval.every_epochs", eval.every_epochs, kAnyCount);
   visitor.field("eval.batch", eval.batch, kAnyCount);
-  visitor.field("eval.resize", eval.resize, IntegerRange{0, 1 << 16});
+  visitor.alternative(eval.crop_pct == 0, "eval.resize", eval.resize, IntegerRange{0, 1 << 16});
+  visitor.alternative(eval.crop_pct > 0, "eval.crop_pct", eval.crop_pct, kFraction);
   visitor.field("eval.interpolation", eval.interpolation);
 
   auto& checkpoint = recipe.checkpoint;

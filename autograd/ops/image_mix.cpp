@@ -36,7 +36,11 @@ Tensor normalize_images(const Tensor& images, const ImageNormalization& normaliz
 MixedBatch mix_images(const Tensor& images, const Tensor& labels, const MixSettings& settings, DType dtype) {
   expect_shape("image_mix", "labels", labels, {images.dim(0)});
   MixedBatch mixed{Tensor::empty(images.shape(), dtype, images.device()),
-                   Tensor::empty({images.dim(0), settings.classes}, real_dtype_of(dtype), images.device())};
+                    Tensor::empty({images.dim(0), settings.classes}, real_dtype_of(dtype), images.device())};
+  if (settings.erased.defined()) {
+    expect_rank("image_mix", "erased", settings.erased, 2);
+    expect_shape("image_mix", "erased", settings.erased, {images.dim(0), settings.erased.dim(1)});
+  }
   visit_activation(dtype, "image_mix", [&]<class T>() {
     ImageMix<T> params = describe<T>(images, settings.normalization, mixed.x);
     params.classes = settings.classes;
@@ -46,6 +50,10 @@ MixedBatch mix_images(const Tensor& images, const Tensor& labels, const MixSetti
     params.mix_group = settings.group;
     params.record = settings.record;
     params.targets = mixed.targets.data<Real<T>>();
+    if (settings.erased.defined()) {
+      params.erased = reinterpret_cast<const ErasedBox*>(settings.erased.data<std::uint8_t>());
+      params.boxes = settings.erased.dim(1) / static_cast<std::int64_t>(sizeof(ErasedBox));
+    }
     image_mix<T>(mixed.x.stream(), params);
   });
   return mixed;

@@ -3,7 +3,8 @@
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/launch.cuh"
 
-// x = (w own + (1 − w) partner) / (255 std) − mean / std,   w = 0 inside the group's box, else its pixel weight
+// x = w own + (1 − w) partner,   w = 0 inside the group's box, else its pixel weight
+// own, partner = value / (255 std) − mean / std, or noise inside an erased box
 // target = v smooth(label) + (1 − v) smooth(partner's label),   v the group's target weight, partner = row XOR 1
 namespace qm::cuda {
 namespace {
@@ -18,8 +19,19 @@ __device__ __forceinline__ MixGroup mix_of(const ImageMix<T>& p, std::int64_t ro
   return p.groups ? p.groups[(p.record->first_position + row) / p.mix_group] : MixGroup{};
 }
 
+// A value before it is mixed: `within` counts the values of image `row`.
+template <class T>
+__device__ __forceinline__ Real<T> own_value(const ImageMix<T>& p, std::int64_t row, std::int64_t within, Real<T> scale,
+                                             Real<T> shift) {
+  const std::int64_t row_size = p.width * 3;
+  const Real<T> value = static_cast<Real<T>>(p.images[row * p.height * row_size + within]) * scale - shift;
+  if (!p.erased) return value;
+  const std::int64_t i = within / row_size, j = within % row_size / 3;
+  return erased_or(value, p.erased + row * p.boxes, p.boxes, i, j, p.width, static_cast<int>(within % 3));
+}
+
 // A thread a value of a pixel: images, x (count) = (batch, height, width, 3); groups (groups of the global batch) or
-// null; record one.
+// null; erased (batch, boxes) or null; record one.
 template <class T>
 __global__ void image_mix_pixel_kernel(std::int64_t count, ImageMix<T> p, PixelScale<Real<T>> pixel) {
   using R = Real<T>;
@@ -31,14 +43,13 @@ __global__ void image_mix_pixel_kernel(std::int64_t count, ImageMix<T> p, PixelS
   const MixGroup mix = mix_of(p, row);
   const bool boxed = i >= mix.top && i < mix.bottom && j >= mix.left && j < mix.right;
   const R weight = boxed ? R(0) : static_cast<R>(mix.pixel_weight);
-  R value = static_cast<R>(p.images[at]);
+  const int c = static_cast<int>(within % 3);
+  R value = own_value(p, row, within, pixel.scale[c], pixel.shift[c]);
   // The last row of an unmixed batch may have no partner.
   if (weight != R(1)) {
-    const R partner = static_cast<R>(p.images[(row ^ 1) * image_size + within]);
-    value = weight * value + (R(1) - weight) * partner;
+    value = weight * value + (R(1) - weight) * own_value(p, row ^ 1, within, pixel.scale[c], pixel.shift[c]);
   }
-  const int c = static_cast<int>(within % 3);
-  p.x[at] = from_real<T>(value * pixel.scale[c] - pixel.shift[c]);
+  p.x[at] = from_real<T>(value);
 }
 
 // A thread a target: labels (batch), targets (count) = (batch, classes); groups and record as above.

@@ -111,6 +111,90 @@ TEST(autograd, image_mix_group_follows_the_position) {
   expect_targets(mixed.targets, {0.5, 0.5, 0, 0.5, 0.5, 0});
 }
 
+ErasedBox box_of(EraseFill fill, std::int32_t top, std::int32_t bottom, std::int32_t left, std::int32_t right) {
+  return {.seed = 3,
+          .epoch = 1,
+          .position = 7,
+          .stream = 256,
+          .fill = fill,
+          .top = top,
+          .bottom = bottom,
+          .left = left,
+          .right = right};
+}
+
+Tensor box_tensor(const std::vector<ErasedBox>& boxes, std::int64_t rows) {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(boxes.data());
+  const std::size_t size = boxes.size() * sizeof(ErasedBox);
+  return Tensor::from(std::vector<std::uint8_t>(bytes, bytes + size), {rows, static_cast<std::int64_t>(size) / rows});
+}
+
+// The mean colour, 0 after normalisation, in row 1, columns 1 and 2 of the first image.
+TEST(autograd, image_mix_erases_before_it_mixes) {
+  MixSettings erasing = settings();
+  erasing.erased = box_tensor({box_of(EraseFill::kConst, 1, 2, 1, 3), ErasedBox{}}, 2);
+  const auto erased = mix_images(ramp_images(2), integers({0, 1}), erasing, DType::kFloat64);
+  expect_image(erased.x, 1, {40, 45, 50, 55, 60, 65});
+  for (const int pixel : {4, 5}) {
+    for (int c = 0; c < 3; ++c) EXPECT_EQ(erased.x.data<double>()[pixel * 3 + c], 0);
+  }
+  EXPECT_NEAR(erased.x.data<double>()[9], normalized(15, 0), 1e-14);
+
+  const MixGroup groups[] = {{.pixel_weight = 0.75, .target_weight = 0.75}};
+  const StepRecord record;
+  erasing.groups = groups;
+  erasing.record = &record;
+  const auto mixed = mix_images(ramp_images(2), integers({0, 1}), erasing, DType::kFloat64);
+  for (int c = 0; c < 3; ++c) {
+    EXPECT_NEAR(mixed.x.data<double>()[12 + c], 0.25 * normalized(60, c), 1e-14);
+    EXPECT_NEAR(mixed.x.data<double>()[18 + 12 + c], 0.75 * normalized(60, c), 1e-14);
+  }
+}
+
+TEST(autograd, image_mix_erasing_noise) {
+  constexpr std::int64_t kSide = 100;
+  const Tensor images = Tensor::zeros({2, kSide, kSide, 3}, DType::kUInt8);
+  MixSettings erasing = settings();
+  erasing.erased =
+      box_tensor({box_of(EraseFill::kPixel, 0, kSide, 0, kSide), box_of(EraseFill::kRand, 0, kSide, 0, kSide)}, 2);
+  const auto x = values_of(mix_images(images, integers({0, 1}), erasing, DType::kFloat64).x);
+  const std::int64_t count = kSide * kSide * 3;
+  double sum = 0, squares = 0, neighbours = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    sum += x[i];
+    squares += x[i] * x[i];
+    neighbours += i % 3 != 2 ? x[i] * x[i + 1] : 0;
+    EXPECT_EQ(x[count + i], x[count + i % 3]);  // one colour
+  }
+  const double error = 4.5 / std::sqrt(static_cast<double>(count));
+  EXPECT_NEAR(sum / count, 0, error);
+  EXPECT_NEAR(squares / count, 1, error * std::sqrt(2.0));
+  EXPECT_NEAR(neighbours / count, 0, error);
+  EXPECT_NE(x[count], x[count + 1]);
+  EXPECT_NE(x[count + 1], x[count + 2]);
+}
+
+// The second box lies over the first.
+TEST(autograd, image_mix_later_boxes_win) {
+  MixSettings erasing = settings();
+  erasing.erased = box_tensor({box_of(EraseFill::kPixel, 0, 2, 0, 3), box_of(EraseFill::kConst, 0, 1, 0, 3)}, 1);
+  const auto x = values_of(mix_images(ramp_images(1), integers({0}), erasing, DType::kFloat64).x);
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(x[i], 0);
+  for (int i = 9; i < 18; ++i) EXPECT_NE(x[i], 0);
+}
+
+// A group of one: each row has its own numbers, the partner its own too.
+TEST(autograd, image_mix_elements_mix_alone) {
+  const MixGroup groups[] = {{.pixel_weight = 0.75, .target_weight = 0.75}, {}};
+  const StepRecord record;
+  MixSettings single = settings(groups, &record);
+  single.group = 1;
+  const auto mixed = mix_images(ramp_images(2), integers({0, 1}), single, DType::kFloat64);
+  expect_image(mixed.x, 0, {10, 15, 20, 25, 30, 35});
+  expect_image(mixed.x, 1, {40, 45, 50, 55, 60, 65});
+  expect_targets(mixed.targets, {0.75, 0.25, 0, 0, 1, 0});
+}
+
 TEST(autograd, image_mix_errors) {
   const MixGroup groups[] = {{}, {}};
   const StepRecord record;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -240,6 +241,47 @@ TEST(data, image_damage_is_an_error_or_an_image) {
       }
       bytes[bit / 8] ^= mask;
     }
+  }
+}
+
+TEST(data, image_region_equals_a_full_decode) {
+  std::uint32_t random = 1;
+  const auto below = [&](std::int64_t bound) {
+    random = random * 1664525u + 1013904223u;
+    return static_cast<std::int64_t>(random >> 8) % bound;
+  };
+  std::vector<Bytes> files = {encode_png(noise_image(50, 70, 1)), encode_jpeg(gradient_image(150, 219), 90),
+                              encode_jpeg(noise_image(97, 64, 2), 60)};
+  for (const auto& sample : kSamples) files.push_back(bytes_of(sample));
+  const std::uint8_t inks[] = {200, 100, 50, 220};
+  files.push_back(flat_ink_jpeg(inks, JCS_CMYK));
+  for (const Bytes& bytes : files) {
+    const Image whole = decode_image(bytes);
+    for (int round = 0; round < 40; ++round) {
+      Box box;
+      const Image region = decode_region(bytes, [&](ImageSize size) {
+        EXPECT_EQ(size, (ImageSize{whole.height, whole.width}));
+        box.height = round == 0 ? size.height : 1 + below(size.height);
+        box.width = round == 0 ? size.width : 1 + below(size.width);
+        box.top = below(size.height - box.height + 1);
+        box.left = below(size.width - box.width + 1);
+        return box;
+      });
+      ASSERT_EQ(region.pixels.size(), static_cast<std::size_t>(box.height * box.width * 3));
+      for (std::int64_t y = 0; y < box.height; ++y) {
+        const auto* expected = whole.pixels.data() + ((box.top + y) * whole.width + box.left) * 3;
+        ASSERT_TRUE(std::equal(expected, expected + box.width * 3, region.pixels.data() + y * box.width * 3))
+            << box.top << ", " << box.left << ", " << box.height << ", " << box.width;
+      }
+    }
+  }
+  for (const Box& box : {Box{0, 0, 0, 1}, Box{-1, 0, 1, 1}, Box{0, 60, 1, 11}}) {
+    EXPECT_THROW(decode_region(files[0], [&](ImageSize) { return box; }), ShapeError);
+    EXPECT_THROW(decode_region(files[1],
+                               [&](ImageSize size) {
+                                 return Box{box.top, box.left + size.width - 70, box.height, box.width};
+                               }),
+                 ShapeError);
   }
 }
 

@@ -149,6 +149,38 @@ TEST(data, loader_batches_are_right_for_any_threads_and_prefetch) {
   }
 }
 
+TEST(data, loader_erases_and_repeats_by_position_alone) {
+  const DataSet data;
+  LoaderConfig config = config_of(3, 2);
+  config.erasing = {.probability = 0.5, .fill = EraseFill::kPixel, .count = 2};
+  config.augment.rand_augment = {.layers = 2, .probability = 1, .magnitude = 9, .magnitude_std = 0.5};
+  config.augment.color_jitter = {{0.4, 0.4, 0.4, 0.1}, 1};
+  config.repeats = 2;
+  config.global_batch = 8;
+  const auto order = repeated_order(config.seed, 3, kSamples, 2, 8);
+  Loader loader(data.shards(), config, in_turn({{3, 8, 5, true}, {3, 13, 3, true}, {3, 0, 4, false}}));
+  for (int i = 0; i < 2; ++i) {
+    const auto batch = loader.next();
+    const std::int64_t count = batch->request.count;
+    ASSERT_EQ(batch->erased.shape(), (Shape{count, static_cast<std::int64_t>(2 * sizeof(ErasedBox))}));
+    const Bytes images = batch->images.to_vector<std::uint8_t>();
+    for (std::int64_t row = 0; row < count; ++row) {
+      const auto position = static_cast<std::uint32_t>(batch->request.first_position + row);
+      EXPECT_EQ(batch->ids[row], sample_id(order[position]));
+      std::vector<ErasedBox> boxes(2);
+      draw_erasing(config.erasing, {config.seed, 3, position}, kHeight, kWidth, boxes);
+      EXPECT_EQ(std::memcmp(batch->erased.data<std::uint8_t>() + row * 2 * sizeof(ErasedBox), boxes.data(),
+                            2 * sizeof(ErasedBox)),
+                0);
+      Bytes expected(kHeight * kWidth * 3);
+      augment_train(sample_image(order[position]), config.augment, {config.seed, 3, position}, kHeight, kWidth,
+                    expected.data());
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), images.begin() + row * kHeight * kWidth * 3));
+    }
+  }
+  EXPECT_FALSE(loader.next()->erased.defined());
+}
+
 TEST(data, loader_batches_stay_as_they_are) {
   const DataSet data;
   const LoaderConfig config = config_of(2, 2);

@@ -224,9 +224,20 @@ TEST(data, pack_failing_midway_leaves_old_shards_and_no_new_ones) {
     const FileSizeLimit full(largest - 1);  // so that some shards are complete before one fails
     EXPECT_NE(error_of([&] { pack(options); }).find("cannot write: File too large"), std::string::npos);
   }
-  EXPECT_EQ(entries_in(tree.output).size(), 6u);
+  EXPECT_EQ(entries_in(tree.output).size(), 7u);  // beside the old shards what the run again goes on from
+  EXPECT_TRUE(fs::exists(tree.output + "/train.partial"));
   EXPECT_EQ(bytes_of_file(files[0]), before);
   EXPECT_EQ(ShardSet(tree.output, "train").size(), 6);
+
+  const PackReport report = pack(options);
+  EXPECT_GT(report.kept_shards, 0);
+  EXPECT_LT(report.kept_shards, 6);
+  EXPECT_EQ(report.images, 6);
+  EXPECT_EQ(entries_in(tree.output).size(), 6u);
+  std::vector<Bytes> resumed;
+  for (const std::string& file : report.files) resumed.push_back(bytes_of_file(file));
+  const std::vector<std::string> again = pack(options).files;  // in one go
+  for (std::size_t i = 0; i < again.size(); ++i) EXPECT_EQ(bytes_of_file(again[i]), resumed[i]) << i;
 }
 
 TEST(data, pack_needs_an_output_it_can_write_to) {

@@ -41,6 +41,27 @@ TEST(data, sampler_order_is_uniform_over_permutations) {
   EXPECT_LT(chi_square, 185);  // 119 degrees of freedom: one in ten thousand exceeds it
 }
 
+TEST(data, sampler_repeats_lie_apart_in_one_global_batch) {
+  constexpr std::int64_t kSamples = 1000, kBatch = 96, kRepeats = 3;
+  const Order order = repeated_order(3, 1, kSamples, kRepeats, kBatch);
+  ASSERT_EQ(order.size(), 1000u);
+  std::map<std::uint32_t, std::vector<std::int64_t>> positions;
+  for (std::int64_t p = 0; p < kSamples; ++p) positions[order[p]].push_back(p);
+  EXPECT_EQ(positions.size(), 334u);  // the first of the permutation, the last of them once
+  for (const auto& [sample, at] : positions) {
+    if (at.back() >= kSamples / kBatch * kBatch) continue;
+    ASSERT_EQ(at.size(), 3u) << sample;
+    EXPECT_EQ(at.front() / kBatch, at.back() / kBatch);
+    EXPECT_EQ(at[1] - at[0], kBatch / kRepeats);
+  }
+  EXPECT_EQ(repeated_order(3, 1, kSamples, 1, 0), epoch_order(3, 1, kSamples));
+  // Where the batch is no multiple, copies of one sample may be parted by its end, never beside each other.
+  const Order uneven = repeated_order(3, 1, kSamples, 3, 100);
+  for (std::int64_t p = 0; p + 1 < kSamples; p += 2) EXPECT_NE(uneven[p], uneven[p + 1]);
+  EXPECT_THROW(repeated_order(3, 1, kSamples, 0, 1), ConfigError);
+  EXPECT_THROW(repeated_order(3, 1, kSamples, 2, 0), ConfigError);
+}
+
 TEST(data, sampler_steps_drop_the_tail) {
   EXPECT_EQ(steps_per_epoch(100, 25), 4);
   EXPECT_EQ(steps_per_epoch(99, 25), 3);

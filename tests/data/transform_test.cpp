@@ -154,7 +154,7 @@ TEST(data, transform_resized_crop_is_fixed_for_ever) {
       {1000, 10, {7, 0, 0}, {493, 0, 13, 10}},
   };
   for (const auto& c : cases) {
-    const Box box = draw_resized_crop(noise_image(c.height, c.width, 1), {.crop = CropMode::kResized}, c.key);
+    const Box box = draw_resized_crop({c.height, c.width}, {.crop = CropMode::kResized}, c.key);
     EXPECT_EQ(box, c.box) << box.top << ", " << box.left << ", " << box.height << ", " << box.width;
   }
 }
@@ -165,7 +165,7 @@ TEST(data, transform_resized_crop_distribution) {
   const AugmentConfig config{.crop = CropMode::kResized, .area = {0.1, 0.5}, .ratio = {0.8, 1.25}};
   double area_sum = 0, log_ratio_sum = 0, place_sum = 0;
   for (int position = 0; position < kDraws; ++position) {
-    const Box box = draw_resized_crop(image, config, key_of(position));
+    const Box box = draw_resized_crop({400, 400}, config, key_of(position));
     ASSERT_TRUE(box.top >= 0 && box.left >= 0 && box.top + box.height <= 400 && box.left + box.width <= 400);
     const double area = static_cast<double>(box.height * box.width) / (400.0 * 400.0);
     const double ratio = static_cast<double>(box.width) / static_cast<double>(box.height);
@@ -184,7 +184,7 @@ TEST(data, transform_augment_resized_is_crop_resize_flip) {
   const Image image = noise_image(60, 80, 2);
   AugmentConfig config{.crop = CropMode::kResized};
   for (std::uint32_t position = 0; position < 8; ++position) {
-    const Box box = draw_resized_crop(image, config, key_of(position));
+    const Box box = draw_resized_crop({image.height, image.width}, config, key_of(position));
     const Image expected = resize(image, box, 24, 32, kBicubic);
     config.flip = 0;
     EXPECT_EQ(augmented(image, config, key_of(position), 24, 32), expected.pixels);

@@ -354,6 +354,21 @@ Tensor group_tensor(const std::vector<MixGroup>& groups, Device device) {
   return Tensor::from(std::vector<std::uint8_t>(bytes, bytes + size), {static_cast<std::int64_t>(size)}).to(device);
 }
 
+/// Two boxes a row, of every fill, the second over a part of the first.
+Tensor erased_rows(std::int64_t rows) {
+  std::vector<std::uint8_t> bytes;
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    const ErasedBox boxes[] = {{.seed = 5, .epoch = 2, .position = row, .stream = 256, .fill = EraseFill::kPixel, .top = 0,
+                                .bottom = 3, .left = 1, .right = 6},
+                               {.seed = 5, .epoch = 2, .position = row, .stream = 257,
+                                .fill = row % 2 == 0 ? EraseFill::kRand : EraseFill::kConst, .top = 2, .bottom = 4,
+                                .left = 0, .right = 3}};
+    const auto* first = reinterpret_cast<const std::uint8_t*>(boxes);
+    bytes.insert(bytes.end(), first, first + sizeof boxes);
+  }
+  return Tensor::from(bytes, {rows, static_cast<std::int64_t>(2 * sizeof(ErasedBox))});
+}
+
 TEST(gpu, parity_image_mix) {
   QM_NEEDS_GPU();
   const ImageNormalization normalization{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
@@ -369,7 +384,8 @@ TEST(gpu, parity_image_mix) {
                                .classes = 5,
                                .group = 4,
                                .groups = mixes ? static_cast<const MixGroup*>(there_groups.raw()) : nullptr,
-                               .record = static_cast<const StepRecord*>(there.raw())};
+                               .record = static_cast<const StepRecord*>(there.raw()),
+                               .erased = mixes ? erased_rows(t[1].count()).to(device) : Tensor()};
     const Tensor images = random_images({t[1].count(), 5, 7, 3}).to(device);
     const MixedBatch mixed = mix_images(images, t[1], settings, t[0].dtype());
     return Tensors{mixed.x, mixed.targets};

@@ -153,7 +153,8 @@ void expect_failure(const ProgramResult& result, int exit_code, const std::strin
 TEST(launch, program_shows_help_for_itself_and_every_command) {
   const ProgramResult overview = run_quadmamba({"--help"});
   EXPECT_EQ(overview.exit_code, 0) << overview.describe();
-  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants", "doctor"}) {
+  for (const char* command :
+       {"pack", "train", "eval", "predict", "inspect", "bench", "data-grid", "glyphs", "quadrants", "doctor"}) {
     EXPECT_NE(overview.out.find(concat("\n  ", command)), std::string::npos) << overview.describe();
     const ProgramResult help = run_quadmamba({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << help.describe();
@@ -174,7 +175,8 @@ TEST(launch, program_refuses_what_it_does_not_understand) {
   expect_failure(run_quadmamba({"trian"}), 2, "unknown command 'trian'");
   expect_failure(run_quadmamba({"--verbose"}), 2, "unknown command '--verbose'");
   expect_failure(run_quadmamba({"pack", "--split", "train"}), 2, "pack: --input DIR is missing");
-  for (const char* command : {"pack", "train", "eval", "predict", "inspect", "glyphs", "quadrants"}) {
+  for (const char* command :
+       {"pack", "train", "eval", "predict", "inspect", "bench", "data-grid", "glyphs", "quadrants"}) {
     expect_failure(run_quadmamba({command, "--no-such-option"}), 2, "unknown option --no-such-option");
     expect_failure(run_quadmamba({command}), 2, "missing");
   }

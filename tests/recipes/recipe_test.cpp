@@ -80,13 +80,22 @@ padding = 4
 area = [0.2, 0.9]
 ratio = [0.5, 2]
 flip = 0.5
-interpolation = "bilinear"
+interpolation = "random"
+rand_augment = "rand-m9-mstd0.5-inc1"
+color_jitter = [0.4, 0.3, 0.2, 0.1]
+color_jitter_probability = 0.8
+erase_probability = 0.25
+erase_fill = "rand"
+erase_count = 3
+repeats = 2
 [mix]
 mixup = 0.8
 cutmix = 1
 probability = 0.9
 switch_probability = 0.25
 group = 8
+mode = "pair"
+off_epoch = 250
 [train]
 global_batch = 48
 micro_batch = 12
@@ -141,12 +150,21 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.augment.area, (std::array<double, 2>{0.2, 0.9}));
   EXPECT_EQ(r.augment.ratio, (std::array<double, 2>{0.5, 2}));
   EXPECT_EQ(r.augment.flip, 0.5);
-  EXPECT_EQ(r.augment.interpolation, qm::Resampling::kBilinear);
+  EXPECT_EQ(r.augment.interpolation, qm::Resampling::kRandom);
+  EXPECT_EQ(r.augment.rand_augment, "rand-m9-mstd0.5-inc1");
+  EXPECT_EQ(r.augment.color_jitter, (std::array<double, 4>{0.4, 0.3, 0.2, 0.1}));
+  EXPECT_EQ(r.augment.color_jitter_probability, 0.8);
+  EXPECT_EQ(r.augment.erase_probability, 0.25);
+  EXPECT_EQ(r.augment.erase_fill, "rand");
+  EXPECT_EQ(r.augment.erase_count, 3);
+  EXPECT_EQ(r.augment.repeats, 2);
   EXPECT_EQ(r.mix.mixup, 0.8);
   EXPECT_EQ(r.mix.cutmix, 1);
   EXPECT_EQ(r.mix.probability, 0.9);
   EXPECT_EQ(r.mix.switch_probability, 0.25);
   EXPECT_EQ(r.mix.group, 8);
+  EXPECT_EQ(r.mix.mode, "pair");
+  EXPECT_EQ(r.mix.off_epoch, 250);
   EXPECT_EQ(r.train.global_batch, 48);
   EXPECT_EQ(r.train.micro_batch, 12);
   EXPECT_EQ(r.train.epochs, 300);
@@ -179,6 +197,8 @@ TEST(recipes, round_trip) {
   const Recipe by_size = minimal({});
   EXPECT_EQ(Recipe::parse(by_size.to_toml(), "other.toml"), by_size) << by_size.to_toml();
   EXPECT_NE(everything, by_size);
+  const Recipe by_share = minimal({"eval.crop_pct=0.875"});
+  EXPECT_EQ(Recipe::parse(by_share.to_toml(), "other.toml"), by_share) << by_share.to_toml();
 }
 
 TEST(recipes, defaults) {
@@ -252,6 +272,32 @@ TEST(recipes, imagenet_small_is_the_published_recipe) {
   EXPECT_EQ(recipe.model.drop_path, 0.2);
   EXPECT_EQ(recipe.mix.group, 128);
   EXPECT_EQ(recipe.train.ema_decay, 0.9999);
+}
+
+TEST(recipes, every_imagenet_recipe_has_the_published_augmentation) {
+  for (const char* size : {"lite", "tiny", "small", "base"}) {
+    const Recipe recipe = Recipe::load(recipe_file(std::string("imagenet_") + size + ".toml"));
+    EXPECT_EQ(recipe.augment.crop, "resized");
+    EXPECT_EQ(recipe.augment.flip, 0.5);
+    EXPECT_EQ(recipe.augment.interpolation, qm::Resampling::kBicubic);
+    EXPECT_EQ(recipe.augment.rand_augment, "rand-m9-mstd0.5-inc1");
+    EXPECT_EQ(recipe.augment.color_jitter, (std::array<double, 4>{}));  // timm leaves it out beside RandAugment
+    EXPECT_EQ(recipe.augment.erase_probability, 0.25);
+    EXPECT_EQ(recipe.augment.erase_fill, "pixel");
+    EXPECT_EQ(recipe.augment.erase_count, 1);
+    EXPECT_EQ(recipe.mix.mixup, 0.8);
+    EXPECT_EQ(recipe.mix.cutmix, 1.0);
+    EXPECT_EQ(recipe.mix.mode, "batch");
+    EXPECT_EQ(recipe.eval.short_side(224), 256);
+  }
+}
+
+TEST(recipes, crop_pct_gives_the_short_side) {
+  EXPECT_EQ(minimal({"eval.crop_pct=0.875"}).eval.short_side(224), 256);
+  EXPECT_EQ(minimal({"eval.crop_pct=0.9"}).eval.short_side(224), 248);
+  EXPECT_EQ(minimal({"eval.crop_pct=1"}).eval.short_side(224), 224);
+  EXPECT_EQ(minimal({"eval.resize=70"}).eval.short_side(64), 70);
+  EXPECT_EQ(minimal({}).eval.short_side(64), 0);
 }
 
 TEST(recipes, unknown_keys) {
@@ -353,6 +399,15 @@ TEST(recipes, impossible_augmentation) {
             "r.toml:12: augment.area: expected [least, greatest], got [0.9, 0.1]");
   EXPECT_EQ(error_of(kMinimal + "[augment]\nratio = [2, 1]\n"),
             "r.toml:12: augment.ratio: expected [least, greatest], got [2.0, 1.0]");
+  EXPECT_EQ(error_of(kMinimal + "[augment]\nrand_augment = \"rand-m9-q3\"\n"),
+            "r.toml:12: augment.rand_augment: part 'q3': expected one of m, n, p, mstd, mmax, inc with a number, or t "
+            "with a name");
+  EXPECT_EQ(error_of(kMinimal + "[augment]\ncolor_jitter = [1, 1, 1, 0.6]\n"),
+            "r.toml:12: augment.color_jitter: expected a hue, the fourth number, of at most 0.5, got 0.6");
+  EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 72\ncrop_pct = 0.9\n"),
+            "r.toml:13: eval.crop_pct: cannot be given together with eval.resize");
+  EXPECT_EQ(error_of(kMinimal + "[eval]\ninterpolation = \"random\"\n"),
+            "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"random\"");
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 63\n"),
             "r.toml:12: eval.resize: expected 0 or at least the 64 pixels of model.image_size, got 63");
 }

@@ -19,6 +19,17 @@ inline Image noise_image(std::int64_t height, std::int64_t width, std::uint32_t 
   return image;
 }
 
+/// Slopes with a little noise, in the middle of the range: what photographs have and noise lacks.
+inline Image slope_image(std::int64_t height, std::int64_t width, std::uint32_t seed) {
+  Image image = noise_image(height, width, seed);
+  for (std::int64_t i = 0; i < height * width * 3; ++i) {
+    const std::int64_t y = i / (width * 3), x = i / 3 % width, c = i % 3;
+    const std::int64_t slope = 40 + y * 90 / height + x * 70 / width + c * 10;
+    image.pixels[i] = static_cast<std::uint8_t>(slope + image.pixels[i] / 16);
+  }
+  return image;
+}
+
 /// FNV-1a with 64 bits.
 inline std::uint64_t digest_of(std::span<const std::uint8_t> bytes) {
   std::uint64_t digest = 0xcbf29ce484222325ull;

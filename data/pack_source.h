@@ -1,0 +1,71 @@
+// Where pack finds images: a folder or a tar archive, with a sub-folder (or inner archive) a class, or flat beside a
+// file of labels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/file.h"
+
+namespace qm {
+
+struct SourceOptions {
+  std::string input;    ///< a folder or a tar archive
+  std::string inside;   ///< of a tar archive, only what lies under this path; "" = all
+  std::string labels;   ///< a text file of "NAME LABEL" lines for images that lie flat; "" = classes by folder
+  std::string classes;  ///< a shard, or a text file of one name a line: the classes in order; "" = those found, sorted
+};
+
+struct SourceImage {
+  std::string name;  ///< for messages: the path, or "ARCHIVE/path inside"
+  std::int32_t label = 0;
+  std::uint64_t offset = 0, bytes = 0;  ///< in the archive; of a folder's image, offset 0
+};
+
+/// Something that cannot be packed, and why.
+struct BadImage {
+  std::string path;
+  std::string cause;
+};
+
+/// The images of a folder or archive, sorted by class and name, whose place among them is their id.
+class PackSource {
+ public:
+  /// Lists every file that is a JPEG or PNG by its first bytes or is named *.jpg, *.jpeg or *.png, directly inside
+  ///
+  ///   - the class folders of a folder: its sub-folders;
+  ///   - the class folders of an archive: each folder with images, their names the classes. All must lie side by side;
+  ///   - an archive of archives: each inner one is a class, named like it without ".tar";
+  ///   - with `labels`, the folder or archive itself. LABEL is a class name or, with `classes`, a number from 0.
+  ///
+  /// Hidden files are passed over. Throws IoError: what cannot be read, nothing to pack, class folders at several
+  /// places, a class that `classes` lacks, a line of `labels` without a label or for an image that is not there.
+  explicit PackSource(const SourceOptions& options);
+
+  const std::vector<std::string>& class_names() const { return class_names_; }
+  const std::vector<SourceImage>& images() const { return images_; }
+  const std::vector<std::string>& ignored() const { return ignored_; }  ///< neither JPEG nor PNG
+  const std::vector<BadImage>& problems() const { return problems_; }   ///< damage to an archive, images without a label
+
+  /// The encoded bytes of an image. Thread-safe. Throws IoError.
+  std::vector<std::uint8_t> read(const SourceImage& image) const;
+
+ private:
+  struct Found;
+  std::vector<Found> find_in_folder(const SourceOptions& options);
+  std::vector<Found> find_in_archive(const SourceOptions& options);
+  void find_in_inner_archives(std::vector<Found>& found);
+  void list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found);
+  void assign_labels(const SourceOptions& options, std::vector<Found> found);
+
+  std::string input_;
+  std::unique_ptr<InputFile> archive_;  // none for a folder
+  std::vector<std::string> class_names_;
+  std::vector<SourceImage> images_;
+  std::vector<std::string> ignored_;
+  std::vector<BadImage> problems_;
+};
+
+}  // namespace qm

@@ -1,0 +1,32 @@
+// Resampling: the part of an image under a box, brought to another size with an antialiasing filter.
+#pragma once
+
+#include <cstdint>
+
+#include "data/image.h"
+
+namespace qm {
+
+enum class Interpolation { kBilinear, kBicubic };
+
+/// Pixels somewhere in memory: (height, width, 3) with `row_bytes` between rows.
+struct PixelView {
+  const std::uint8_t* pixels;
+  std::int64_t height, width, row_bytes;
+
+  const std::uint8_t* row(std::int64_t y) const { return pixels + y * row_bytes; }
+};
+
+/// The pixels of `image` under `box`, which must lie within it.
+PixelView view_of(const Image& image, const Box& box);
+
+/// The part of `image` under `crop`, resampled to height × width with an antialiasing filter, rows before columns: bit
+/// for bit what image.crop(…).resize(…) of PIL up to version 12 gives (13 takes the columns of tall images first). The
+/// filter never sees pixels outside the crop. Throws ShapeError unless `crop` lies within the image and has pixels, and
+/// the result has 1 to kMaxPixels.
+Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width, Interpolation interpolation);
+
+/// The same into `out`, (height, width, 3) bytes, unchecked.
+void resize_into(PixelView in, std::int64_t height, std::int64_t width, Interpolation interpolation, std::uint8_t* out);
+
+}  // namespace qm

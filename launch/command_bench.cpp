@@ -1,0 +1,197 @@
+// quadmamba bench data: a recipe and shards → what each part of the loader's work costs, and how fast all of it is.
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "data/sampler.h"
+#include "data/shard.h"
+#include "launch/commands.h"
+#include "launch/factory.h"
+
+namespace qm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Seconds that a thread spent in each part, and how many images it worked on.
+struct Parts {
+  double read = 0, decode = 0, resize = 0, augment = 0;
+  std::int64_t images = 0;
+
+  double all() const { return read + decode + resize + augment; }
+  void add(const Parts& other) {
+    read += other.read, decode += other.decode, resize += other.resize, augment += other.augment;
+    images += other.images;
+  }
+};
+
+/// What a benchmark runs over: the samples of the training order, again and again.
+class DataBench {
+ public:
+  DataBench(const ShardSet& shards, const LoaderConfig& config, std::int64_t threads, double seconds)
+      : shards_(shards),
+        config_(config),
+        threads_(threads),
+        seconds_(seconds),
+        order_(epoch_order(config.seed, 0, shards.size())) {}
+
+  /// The loader's work on all threads, each part timed: of a JPEG no more than the crop is decoded.
+  Parts work() const {
+    return on_all_threads([this](const AugmentKey& key, std::int64_t sample, Parts& parts, Buffers& buffers) {
+      const auto begin = Clock::now();
+      shards_.read(sample, buffers.encoded);
+      parts.read += seconds_since(begin);
+
+      const auto decoding = Clock::now();
+      const Image image = decode(key, buffers.encoded);
+      parts.decode += seconds_since(decoding);
+
+      const auto resizing = Clock::now();
+      resize_into(view_of(image, {0, 0, image.height, image.width}), config_.height, config_.width,
+                  config_.augment.interpolation, buffers.pixels.data());
+      parts.resize += seconds_since(resizing);
+
+      const auto augmenting = Clock::now();
+      augment_pixels(config_.augment, key, config_.height, config_.width, buffers.pixels.data());
+      parts.augment += seconds_since(augmenting);
+    });
+  }
+
+  /// Reading and decoding whole images, and nothing else.
+  Parts decode_whole() const {
+    return on_all_threads([this](const AugmentKey&, std::int64_t sample, Parts& parts, Buffers& buffers) {
+      const auto begin = Clock::now();
+      shards_.read(sample, buffers.encoded);
+      decode_image(buffers.encoded);
+      parts.decode += seconds_since(begin);
+    });
+  }
+
+  /// Images a second out of a Loader, as normalised tensors on `device`.
+  double loaded(const Recipe& recipe, std::int64_t batch, Device device) const {
+    const std::int64_t steps = steps_per_epoch(shards_.size(), batch);
+    std::int64_t step = 0;
+    Loader loader(shards_, config_, [&]() -> std::optional<BatchRequest> {
+      const BatchRequest request{static_cast<std::uint32_t>(step / steps), step % steps * batch, batch, true};
+      ++step;
+      return request;
+    });
+    std::int64_t images = 0;
+    const auto take = [&] {
+      const auto loaded = loader.next();
+      const MixSettings settings{.normalization = normalization(recipe),
+                                 .classes = static_cast<std::int64_t>(shards_.class_names().size()),
+                                 .erased = loaded->erased.defined() ? loaded->erased.to(device) : Tensor()};
+      mix_images(loaded->images.to(device), loaded->labels.to(device), settings, DType::kFloat32);
+      images += batch;
+    };
+    for (std::int64_t i = 0; i < config_.prefetch; ++i) take();  // what was decoded ahead is no rate
+    images = 0;
+    const auto start = Clock::now();
+    while (seconds_since(start) < seconds_) take();
+    synchronize(current_stream(device));
+    return static_cast<double>(images) / seconds_since(start);
+  }
+
+ private:
+  struct Buffers {
+    std::vector<std::uint8_t> encoded, pixels;
+  };
+
+  Image decode(const AugmentKey& key, std::span<const std::uint8_t> encoded) const {
+    if (config_.augment.crop != CropMode::kResized) return decode_image(encoded);
+    return decode_region(encoded, [&](ImageSize size) { return draw_resized_crop(size, config_.augment, key); });
+  }
+
+  template <class Body>
+  Parts on_all_threads(const Body& body) const {
+    std::vector<Parts> parts(static_cast<std::size_t>(threads_));
+    std::atomic<std::int64_t> next = 0;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds_);
+    {
+      std::vector<std::jthread> workers;
+      for (Parts& own : parts) {
+        workers.emplace_back([&] {
+          Buffers buffers;
+          buffers.pixels.resize(static_cast<std::size_t>(config_.height * config_.width * 3));
+          while (Clock::now() < end) {
+            const std::int64_t at = next++;
+            const AugmentKey key{config_.seed, static_cast<std::uint32_t>(at / shards_.size()),
+                                 static_cast<std::uint32_t>(at % shards_.size())};
+            body(key, order_[key.position], own, buffers);
+            ++own.images;
+          }
+        });
+      }
+    }
+    Parts sum;
+    for (const Parts& own : parts) sum.add(own);
+    return sum;
+  }
+
+  const ShardSet& shards_;
+  const LoaderConfig& config_;
+  std::int64_t threads_;
+  double seconds_;
+  std::vector<std::uint32_t> order_;
+};
+
+void print_row(const char* what, double seconds, std::int64_t images, std::int64_t threads) {
+  const double each = seconds / static_cast<double>(images);
+  std::printf("%-24s %10.3f %14.0f %14.0f\n", what, 1e3 * each, 1 / each, static_cast<double>(threads) / each);
+}
+
+}  // namespace
+
+int run_bench(std::span<const std::string> arguments, const Environment&) {
+  std::string what, recipe_file, data, split = "train", device = "auto";
+  std::int64_t threads = std::max(1u, std::thread::hardware_concurrency()), seconds = 5, batch = 128;
+  std::vector<std::string> overrides;
+  CommandLine line("bench",
+                   "Measures how fast the training images of a recipe are read, decoded, resized and augmented: each\n"
+                   "part by itself, decoding alone, and all of it through the loader to normalised tensors.");
+  line.positional("WHAT", what, "data");
+  line.positional("RECIPE", recipe_file, "a TOML file; see recipes/");
+  line.required_option("data", "DIR", data, "folder with the shards");
+  line.option("split", "NAME", split, "which shards");
+  line.option("threads", "N", threads, {1, 1024}, "that decode");
+  line.option("seconds", "N", seconds, {1, 3600}, "a measurement takes; there are three");
+  line.option("batch", "N", batch, {1, 65536}, "images handed out at once");
+  line.choice("device", {"auto", "cpu", "cuda"}, device, "where the tensors are wanted");
+  line.assignments("set", overrides, "replace a key of the recipe, such as augment.rand_augment=''");
+  if (!line.parse(arguments)) return 0;
+  QM_CHECK(what == "data", UsageError, "bench: expected data, got '", what, "'");
+
+  Recipe recipe = Recipe::load(recipe_file, overrides);
+  recipe.data.threads = threads;
+  const LoaderConfig config = loader_config(recipe);
+  const auto opening = Clock::now();
+  const ShardSet shards(data, split);
+  std::printf("%s: %lld images, opened in %.2f s; %s, %lld threads\n", data.c_str(),
+              static_cast<long long>(shards.size()), seconds_since(opening), recipe.name.c_str(),
+              static_cast<long long>(threads));
+  const DataBench bench(shards, config, threads, static_cast<double>(seconds));
+  const Parts parts = bench.work();
+  const Parts whole = bench.decode_whole();
+  std::printf("%-24s %10s %14s %14s\n", "", "ms/image", "images/s/core", "images/s");
+  print_row("read", parts.read, parts.images, threads);
+  print_row("decode the crop", parts.decode, parts.images, threads);
+  print_row("resize", parts.resize, parts.images, threads);
+  print_row("augment", parts.augment, parts.images, threads);
+  print_row("all of these", parts.all(), parts.images, threads);
+  print_row("read and decode whole", whole.decode, whole.images, threads);
+  const Device where = choose_device(device, Precision::kFp32);
+  const double rate = bench.loaded(recipe, batch, where);
+  const double decoding = static_cast<double>(threads * whole.images) / whole.decode;
+  std::printf("loader, to tensors on %s: %.0f images/s, %.0f %% of decoding whole images alone\n", where.name().c_str(),
+              rate, 100 * rate / decoding);
+  return 0;
+}
+
+}  // namespace qm

@@ -1,0 +1,223 @@
+#include "data/pack_source.h"
+
+#include <gtest/gtest.h>
+
+#include "data/exif.h"
+#include "data/image.h"
+#include "data/pack.h"
+#include "data/resample.h"
+#include "data/shard.h"
+#include "tests/support/damaged_file.h"
+#include "tests/support/images.h"
+#include "tests/support/tar.h"
+#include "tests/support/temporary_folder.h"
+
+namespace qm {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+using Names = std::vector<std::string>;
+namespace fs = std::filesystem;
+
+Bytes jpeg(std::uint32_t content, std::int64_t height = 24, std::int64_t width = 32) {
+  return encode_jpeg(slope_image(height, width, content), 90);
+}
+
+Bytes text(const std::string& text) {
+  return Bytes(text.begin(), text.end());
+}
+
+/// Six images of three classes, as a tree and as archives of every kind.
+struct Archives {
+  Archives() {
+    std::uint32_t content = 0;
+    Bytes tree, nested, flat, labels;
+    for (const char* name : {"ant", "bee", "cat"}) {
+      Bytes inner;
+      fs::create_directories(folder / concat("tree/", name));
+      for (const char* file : {"a.JPEG", "b.JPEG"}) {
+        const Bytes bytes = jpeg(content++);
+        const std::string flat_name = concat("val_", content, ".JPEG");
+        write_bytes(folder / concat("tree/", name, "/", file), bytes);
+        append_tar_entry(tree, concat("set/train/", name, "/", file), bytes);
+        append_tar_entry(inner, file, bytes);
+        append_tar_entry(flat, flat_name, bytes);
+        for (const char c : concat(flat_name, " ", name, "\n")) labels.push_back(static_cast<std::uint8_t>(c));
+      }
+      append_tar_entry(inner, "notes.txt", text("no image"));
+      end_tar(inner);
+      append_tar_entry(nested, concat(name, ".tar"), inner);
+    }
+    for (Bytes* tar : {&tree, &nested, &flat}) end_tar(*tar);
+    write_bytes(folder / "tree.tar", tree);
+    write_bytes(folder / "nested.tar", nested);
+    write_bytes(folder / "flat.tar", flat);
+    write_bytes(folder / "labels.txt", labels);
+  }
+
+  PackOptions options(const std::string& input) const {
+    return {.input = folder / input, .split = "train", .output = folder / (input + "-shards")};
+  }
+
+  TemporaryFolder folder;
+};
+
+TEST(data, pack_source_archives_give_the_bytes_of_the_tree) {
+  const Archives archives;
+  const auto shard = [&](const PackOptions& options) { return bytes_of_file(pack(options).files.at(0)); };
+  const Bytes expected = shard(archives.options("tree"));
+  EXPECT_EQ(shard(archives.options("tree.tar")), expected);
+  EXPECT_EQ(shard(archives.options("nested.tar")), expected);
+  PackOptions flat = archives.options("flat.tar");
+  flat.labels = archives.folder / "labels.txt";
+  EXPECT_EQ(shard(flat), expected);
+  flat.output = archives.folder / "by-number";
+  flat.classes = archives.folder / "tree-shards/train-00000-of-00001.h5";
+  Bytes numbers = text("val_1.JPEG 0\nval_2.JPEG\t0\r\n\nval_3.JPEG 1\nval_4.JPEG 1\nval_5.JPEG 2\nval_6.JPEG 2");
+  write_bytes(flat.labels, numbers);
+  EXPECT_EQ(shard(flat), expected);
+}
+
+TEST(data, pack_source_reports_what_is_no_image) {
+  const Archives archives;
+  const PackSource source({.input = archives.folder / "nested.tar", .inside = "", .labels = "", .classes = ""});
+  EXPECT_EQ(source.images().size(), 6u);
+  EXPECT_EQ(source.ignored().size(), 3u);
+  EXPECT_EQ(source.ignored()[0], archives.folder / "nested.tar/ant/notes.txt");
+  EXPECT_EQ(source.class_names(), (Names{"ant", "bee", "cat"}));
+}
+
+TEST(data, pack_source_asks_which_class_folders_are_meant) {
+  const TemporaryFolder folder;
+  Bytes tar;
+  append_tar_entry(tar, "train/ant/a.jpg", jpeg(1));
+  append_tar_entry(tar, "val/ant/a.jpg", jpeg(2));
+  end_tar(tar);
+  write_bytes(folder / "both.tar", tar);
+  PackOptions options{.input = folder / "both.tar", .split = "val", .output = folder / "out"};
+  EXPECT_EQ(error_of([&] { pack(options); }),
+            options.input + ": holds class folders under 'train' and 'val'; choose those inside one of them");
+  options.inside = "val/";
+  EXPECT_EQ(pack(options).images, 1);
+  options.inside = "test";
+  options.output = folder / "none";
+  EXPECT_EQ(error_of([&] { pack(options); }), options.input + ": no JPEG or PNG images under 'test'");
+}
+
+TEST(data, pack_source_labels_must_fit_the_images) {
+  const Archives archives;
+  PackOptions options = archives.options("flat.tar");
+  EXPECT_NE(error_of([&] { pack(options); }).find("lies in no class folder"), std::string::npos);
+  options.labels = archives.folder / "labels.txt";
+  const auto with = [&](const std::string& lines) {
+    write_bytes(options.labels, text(lines));
+    return error_of([&] { pack(options); });
+  };
+  EXPECT_EQ(with("val_1.JPEG\n"), options.labels + ":1: expected NAME LABEL, got 'val_1.JPEG'");
+  EXPECT_EQ(with("a 1\na 2\n"), options.labels + ":2: labels 'a' a second time");
+  EXPECT_NE(with("val_1.JPEG ant\n").find("val_2.JPEG: has no label"), std::string::npos);
+  const std::string all = "val_1.JPEG 0\nval_2.JPEG 0\nval_3.JPEG 10\nval_4.JPEG 10\nval_5.JPEG 9\nval_6.JPEG 9\n";
+  EXPECT_NE(with(all + "val_7.JPEG 9\n").find("val_7.JPEG: labelled in"), std::string::npos);
+  write_bytes(options.labels, text(all));
+  EXPECT_EQ(pack(options).images, 6);
+  EXPECT_EQ(ShardSet(options.output, "train").class_names(), (Names{"0", "9", "10"}));
+  options.classes = archives.folder / "classes.txt";
+  options.overwrite = true;
+  write_bytes(options.classes, text("ant\nbee\n"));
+  EXPECT_NE(with(all).find("class '10' is none of the 2 classes"), std::string::npos);
+}
+
+TEST(data, pack_source_damage_is_named_or_skipped_and_nothing_else_lost) {
+  const Archives archives;
+  Bytes tar = bytes_of_file(archives.folder / "nested.tar");
+  // The last image of the last class is cut, with all that follows.
+  const PackSource source({.input = archives.folder / "nested.tar", .inside = "", .labels = "", .classes = ""});
+  tar.resize(source.images().back().offset + 100);
+  write_bytes(archives.folder / "nested.tar", tar);
+  PackOptions options = archives.options("nested.tar");
+  const std::string error = error_of([&] { pack(options); });
+  EXPECT_NE(error.find("cut short: cat.tar"), std::string::npos) << error;
+  options.skip_bad = true;
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.images, 5);
+  EXPECT_EQ(report.skipped.size(), 2u);  // the inner archive and the image in it
+
+  Bytes damaged = bytes_of_file(archives.folder / "tree.tar");
+  const PackSource tree({.input = archives.folder / "tree.tar", .inside = "", .labels = "", .classes = ""});
+  damaged[tree.images()[1].offset - 500] ^= 1;
+  damaged[tree.images()[3].offset] ^= 1;
+  damaged.resize(tree.images()[5].offset + 100);
+  write_bytes(archives.folder / "tree.tar", damaged);
+  options = archives.options("tree.tar");
+  options.skip_bad = true;
+  const PackReport rest = pack(options);
+  EXPECT_EQ(rest.images, 3);
+  EXPECT_EQ(rest.skipped.size(), 3u);
+}
+
+TEST(data, pack_shrinks_and_turns_images_when_asked) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "in/ant");
+  const Bytes large = jpeg(1, 100, 60), small = jpeg(2, 30, 40);
+  Bytes turned = jpeg(3, 20, 25);
+  const std::uint8_t exif[] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
+                               0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   6,   0, 0,  0, 0, 0, 0};
+  turned.insert(turned.begin() + 2, std::begin(exif), std::end(exif));
+  write_bytes(folder / "in/ant/a.jpg", large);
+  write_bytes(folder / "in/ant/b.jpg", small);
+  write_bytes(folder / "in/ant/c.jpg", turned);
+  PackOptions options{.input = folder / "in", .split = "train", .output = folder / "out"};
+  const auto packed = [&] {
+    pack(options);
+    const ShardSet set(options.output, "train");
+    std::vector<Bytes> by_id(3);
+    for (std::int64_t i = 0; i < 3; ++i) set.read(i, by_id[set.id(i)]);
+    return by_id;
+  };
+  EXPECT_EQ(packed(), (std::vector<Bytes>{large, small, turned}));
+  options.overwrite = true;
+  options.short_side = 30;
+  options.quality = 80;
+  const Image image = decode_image(large);
+  const Bytes shrunk = encode_jpeg(resize(image, {0, 0, 100, 60}, 50, 30, Interpolation::kBicubic), 80);
+  EXPECT_EQ(packed(), (std::vector<Bytes>{shrunk, small, turned}));
+  options.apply_exif = true;
+  const Bytes upright_bytes = encode_jpeg(upright(decode_image(turned), 6), 80);
+  EXPECT_EQ(packed(), (std::vector<Bytes>{shrunk, small, upright_bytes}));
+  EXPECT_EQ(decode_image(upright_bytes).height, 25);
+  options.quality = 101;
+  EXPECT_THROW(pack(options), ConfigError);
+}
+
+// Pixels numbered 0 to 5; PIL's exif_transpose.
+TEST(data, exif_orientations_are_those_of_pil) {
+  Image image{2, 3, {}};
+  for (std::uint8_t pixel = 0; pixel < 6; ++pixel) image.pixels.insert(image.pixels.end(), 3, pixel);
+  const char* const expected[] = {"012345", "210543", "543210", "345012", "031425", "304152", "524130", "251403"};
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    const Image turned = upright(image, orientation);
+    EXPECT_EQ(turned.height, orientation < 5 ? 2 : 3);
+    std::string digits;
+    for (int pixel = 0; pixel < 6; ++pixel) digits += static_cast<char>('0' + turned.pixels[pixel * 3]);
+    EXPECT_EQ(digits, expected[orientation - 1]) << orientation;
+  }
+}
+
+TEST(data, exif_that_makes_no_sense_is_upright) {
+  Bytes bytes = jpeg(1);
+  const std::uint8_t exif[] = {0xff, 0xe1, 0,  34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I', 42, 0, 8, 0, 0, 0,
+                               1,    0,    18, 1,  3,   0,   1,   0,   0, 0, 8,   0,   0,  0, 0, 0, 0, 0};
+  bytes.insert(bytes.begin() + 2, std::begin(exif), std::end(exif));
+  EXPECT_EQ(exif_orientation(bytes), 8);
+  for (std::size_t size = 0; size < 40; ++size)
+    EXPECT_EQ(exif_orientation(std::span(bytes).first(size)), size < 38 ? 1 : 8);
+  for (std::size_t bit = 16; bit < 38 * 8; ++bit) {
+    bytes[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+    const int orientation = exif_orientation(bytes);
+    EXPECT_TRUE(orientation >= 1 && orientation <= 8);
+    bytes[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+  }
+}
+
+}  // namespace
+}  // namespace qm

@@ -1,0 +1,109 @@
+#include "data/tar.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/base/error.h"
+#include "tests/support/damaged_file.h"
+#include "tests/support/tar.h"
+#include "tests/support/temporary_folder.h"
+
+namespace qm {
+namespace {
+
+TarBytes contents_of(std::size_t size, std::uint8_t value) {
+  return TarBytes(size, value);
+}
+
+TarListing listing_of(const TarBytes& tar) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a.tar", tar);
+  const InputFile file(folder / "a.tar");
+  return list_tar(file, 0, file.size());
+}
+
+std::vector<std::string> names_of(const TarListing& listing) {
+  std::vector<std::string> names;
+  for (const TarEntry& entry : listing.entries) names.push_back(entry.name);
+  return names;
+}
+
+/// Folder, files of awkward sizes, a link, long names of both kinds.
+TarBytes sample() {
+  TarBytes tar;
+  append_tar_entry(tar, "./d/", {}, '5');
+  append_tar_entry(tar, "./d/empty", {});
+  append_tar_entry(tar, "d/one", contents_of(1, 1));
+  append_tar_entry(tar, "d/block", contents_of(512, 2));
+  append_tar_entry(tar, "d/link", {}, '2');
+  const std::string gnu = "d/" + std::string(300, 'g'), pax = "d/" + std::string(200, 'p');
+  append_tar_entry(tar, "././@LongLink", TarBytes(gnu.begin(), gnu.end()), 'L');
+  append_tar_entry(tar, "d/short", contents_of(513, 3));
+  const std::string record = "212 path=" + pax + "\n";  // 212 characters
+  append_tar_entry(tar, "pax", TarBytes(record.begin(), record.end()), 'x');
+  append_tar_entry(tar, "d/short", contents_of(5, 4));
+  append_tar_entry(tar, "d/last", contents_of(6, 5));
+  end_tar(tar);
+  return tar;
+}
+
+TEST(data, tar_lists_files_and_where_they_are) {
+  const TarBytes tar = sample();
+  const TarListing listing = listing_of(tar);
+  EXPECT_TRUE(listing.problems.empty());
+  ASSERT_EQ(names_of(listing), (std::vector<std::string>{"d/empty", "d/one", "d/block", "d/" + std::string(300, 'g'),
+                                                         "d/" + std::string(200, 'p'), "d/last"}));
+  const std::uint64_t sizes[] = {0, 1, 512, 513, 5, 6};
+  for (std::size_t i = 0; i < listing.entries.size(); ++i) {
+    EXPECT_EQ(listing.entries[i].size, sizes[i]);
+    for (std::uint64_t k = 0; k < sizes[i]; ++k) EXPECT_EQ(tar[listing.entries[i].offset + k], i) << i;
+  }
+}
+
+// Wherever an archive is cut, what came whole before stays.
+TEST(data, tar_cut_short_keeps_what_came_before) {
+  const TarBytes tar = sample();
+  for (std::size_t size = 512; size < tar.size(); size += 128) {
+    const TarListing listing = listing_of(TarBytes(tar.begin(), tar.begin() + static_cast<std::ptrdiff_t>(size)));
+    for (const TarEntry& entry : listing.entries) {
+      EXPECT_LE(entry.offset + entry.size, size);
+      EXPECT_TRUE(entry.whole || &entry == &listing.entries.back());
+    }
+    EXPECT_LE(listing.problems.size(), 1u) << size;
+  }
+}
+
+TEST(data, tar_goes_on_after_a_damaged_header) {
+  TarBytes tar = sample();
+  const TarListing whole = listing_of(tar);
+  tar[whole.entries[2].offset - 500] ^= 1;  // in the name of d/block
+  const TarListing listing = listing_of(tar);
+  EXPECT_EQ(listing.entries.size(), whole.entries.size() - 1);
+  EXPECT_EQ(listing.problems,
+            std::vector<std::string>{concat("damaged header at byte ", whole.entries[2].offset - 512)});
+}
+
+TEST(data, tar_any_flipped_bit_is_survived) {
+  TarBytes tar = sample();
+  for (std::size_t bit = 512 * 8; bit < tar.size() * 8; bit += 97) {
+    tar[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+    const TarListing listing = listing_of(tar);
+    for (const TarEntry& entry : listing.entries) EXPECT_LE(entry.offset + entry.size, tar.size());
+    tar[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+  }
+}
+
+TEST(data, tar_refuses_what_is_none) {
+  EXPECT_THROW(listing_of(contents_of(2000, 7)), IoError);
+  EXPECT_THROW(listing_of({}), IoError);
+  TarBytes gzip(1000);
+  gzip[0] = 0x1f, gzip[1] = 0x8b;
+  try {
+    listing_of(gzip);
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_NE(std::string(error.what()).find("it is compressed, gunzip it first"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace qm
