@@ -96,13 +96,8 @@ void Tape::record(const char* name, const std::vector<Tensor>& inputs, const std
 
 void Tape::backward(const Tensor& loss) {
   QM_CHECK(loss.count() == 1, ShapeError, "backward: expected a loss of one element, got ", to_string(loss.shape()));
-  Tensor one;
-  visit_real(loss.dtype(), "backward", [&]<class T>() { one = Tensor::from(std::vector<T>{T(1)}, loss.shape()); });
-  if (loss.device() != one.device()) {
-    Tensor on_device = Tensor::empty(loss.shape(), loss.dtype(), loss.device());
-    on_device.copy_from(one);
-    one = on_device;
-  }
+  const Tensor one = Tensor::empty(loss.shape(), loss.dtype(), loss.device());
+  fill(one.stream(), one.dtype(), 1, one.raw(), 1);  // on the device: a copy from the host could not be replayed
   backward(std::vector<Tensor>{loss}, {one});
 }
 

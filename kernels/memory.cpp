@@ -1,5 +1,7 @@
 #include "kernels/memory.h"
 
+#include <algorithm>
+
 namespace qm {
 
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
@@ -11,6 +13,29 @@ void copy_bytes(const Stream& stream, void* to, Device to_device, const void* fr
   cuda::copy_bytes(stream.device == gpu ? stream : current_stream(gpu), to, to_device, from, from_device, bytes);
 #else
   throw_no_backend("copy_bytes", stream.device);
+#endif
+}
+
+void copy_ahead(const Stream& stream, void* to, const void* from, std::size_t bytes) {
+  if (stream.device.type == DeviceType::kCpu) return cpu::copy_bytes(to, from, bytes);
+#ifdef QM_HAVE_CUDA
+  cuda::make_current(stream.device);
+  cuda::copy_ahead(stream, to, from, bytes);
+#else
+  throw_no_backend("copy_ahead", stream.device);
+#endif
+}
+
+void fill(const Stream& stream, DType dtype, double value, void* y, std::int64_t count) {
+  visit_real(dtype, "fill", [&]<class T>() {
+    if (stream.device.type == DeviceType::kCpu) std::fill_n(static_cast<T*>(y), count, static_cast<T>(value));
+  });
+  if (stream.device.type == DeviceType::kCpu) return;
+#ifdef QM_HAVE_CUDA
+  cuda::make_current(stream.device);
+  cuda::fill(stream, dtype, value, y, count);
+#else
+  throw_no_backend("fill", stream.device);
 #endif
 }
 

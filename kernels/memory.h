@@ -15,11 +15,18 @@ namespace qm {
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
                 std::size_t bytes);
 
+/// The same from the CPU to a GPU, in the order of `stream` alone: `from` may not change before its work is done. Beside
+/// the computation only from pinned memory (pin_host_memory); else the call may wait for the copy.
+void copy_ahead(const Stream& stream, void* to, const void* from, std::size_t bytes);
+
 /// Sets every byte to 0.
 void zero_bytes(const Stream& stream, void* data, std::size_t bytes);
 
 /// y[i] = (To) x[i], round to nearest even. float32, float64 and bfloat16 in any combination, uint8 → real.
 void cast(const Stream& stream, DType from, const void* x, DType to, void* y, std::int64_t count);
+
+/// y[i] = value; float32 or float64.
+void fill(const Stream& stream, DType dtype, double value, void* y, std::int64_t count);
 
 /// y[i] += x[i]; T is float, double or, on a GPU, bfloat16.
 template <class T>
@@ -34,6 +41,8 @@ void add_inplace(const T* x, T* y, std::int64_t count);
 }  // namespace cpu
 
 namespace cuda {
+void copy_ahead(const Stream& stream, void* to, const void* from, std::size_t bytes);
+void fill(const Stream& stream, DType dtype, double value, void* y, std::int64_t count);
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
                 std::size_t bytes);
 void zero_bytes(const Stream& stream, void* data, std::size_t bytes);

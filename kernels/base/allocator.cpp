@@ -1,8 +1,11 @@
 #include "kernels/base/allocator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdlib>
+#include <set>
+#include <utility>
 
 #include "kernels/base/caching_allocator.h"
 
@@ -62,6 +65,21 @@ void CachingAllocator::reset_peak() {
   stats_.peak = stats_.allocated;
 }
 
+std::shared_ptr<void> CachingAllocator::reserve_free_blocks() {
+  const void* stream = current_stream(device_).handle;
+  auto reserved = std::make_unique<std::map<Place, std::vector<void*>>>();
+  std::lock_guard lock(mutex_);
+  for (auto& [place, blocks] : free_) {
+    if (place.stream == stream) (*reserved)[place] = std::exchange(blocks, {});
+  }
+  return std::shared_ptr<void>(reserved.release(), [this](void* pointer) {
+    const std::unique_ptr<std::map<Place, std::vector<void*>>> all(
+        static_cast<std::map<Place, std::vector<void*>>*>(pointer));
+    std::lock_guard back(mutex_);
+    for (auto& [place, blocks] : *all) free_[place].insert(free_[place].end(), blocks.begin(), blocks.end());
+  });
+}
+
 void CachingAllocator::release_cached() {
   std::lock_guard lock(mutex_);
   release_free_blocks();
@@ -79,16 +97,37 @@ void CachingAllocator::release_free_blocks() {
 
 namespace {
 
+constexpr std::size_t kSmallestPinned = std::size_t{1} << 20;
+std::atomic<bool> pinning = false;
+
 class CpuAllocator final : public CachingAllocator {
  public:
   CpuAllocator() : CachingAllocator(Device{}) {}
 
  private:
-  void* acquire(std::size_t bytes) override { return std::aligned_alloc(kAlignment, bytes); }
-  void release(void* block) noexcept override { std::free(block); }
+  void* acquire(std::size_t bytes) override {
+#ifdef QM_HAVE_CUDA
+    if (pinning && bytes >= kSmallestPinned) {
+      void* block = cuda::pinned_memory(bytes);
+      if (block) pinned_.insert(block);
+      return block;
+    }
+#endif
+    return std::aligned_alloc(kAlignment, bytes);
+  }
+  void release(void* block) noexcept override {
+#ifdef QM_HAVE_CUDA
+    if (pinned_.erase(block) > 0) return cuda::free_pinned(block);
+#endif
+    std::free(block);
+  }
+
+  std::set<void*> pinned_;  // changed under the cache's lock
 };
 
 }  // namespace
+
+void pin_host_memory() { pinning = cuda_device_count() > 0; }
 
 Allocator& allocator_for(Device device) {
   if (device.type == DeviceType::kCpu) {

@@ -30,9 +30,16 @@ class Allocator {
   virtual void deallocate(void* block) noexcept = 0;
   virtual MemoryStats stats() const = 0;
   virtual void reset_peak() = 0;
+  /// Takes the blocks that are cached for the current stream out of circulation, until the handle is gone: a graph
+  /// that has been captured goes on using them.
+  virtual std::shared_ptr<void> reserve_free_blocks() = 0;
   /// Returns cached blocks to the system.
   virtual void release_cached() = 0;
 };
+
+/// From here on large blocks of the CPU's allocator are pinned, so that copies to a GPU go on beside everything else. For
+/// a process that computes on a GPU; without one it does nothing.
+void pin_host_memory();
 
 /// The process-wide allocator of a device.
 Allocator& allocator_for(Device device);

@@ -21,6 +21,7 @@ class CachingAllocator : public Allocator {
   void deallocate(void* block) noexcept final;
   MemoryStats stats() const final;
   void reset_peak() final;
+  std::shared_ptr<void> reserve_free_blocks() final;
   void release_cached() final;
 
  protected:
@@ -52,6 +53,9 @@ class CachingAllocator : public Allocator {
 namespace cuda {
 /// What allocator_for returns for a GPU.
 Allocator& memory_of(Device device);
+/// Host memory that the GPUs can copy from by themselves; null where there is no more.
+void* pinned_memory(std::size_t bytes);
+void free_pinned(void* block) noexcept;
 }  // namespace cuda
 
 }  // namespace qm

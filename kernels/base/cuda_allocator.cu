@@ -29,6 +29,15 @@ class CudaAllocator final : public CachingAllocator {
 
 }  // namespace
 
+void* pinned_memory(std::size_t bytes) {
+  void* block = nullptr;
+  if (cudaHostAlloc(&block, bytes, cudaHostAllocPortable) == cudaSuccess) return block;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void free_pinned(void* block) noexcept { cudaFreeHost(block); }
+
 Allocator& memory_of(Device device) {
   make_current(device);  // names a GPU that is not there
   // Never destroyed, as the CPU's.

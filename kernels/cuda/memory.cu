@@ -32,6 +32,13 @@ __global__ void add_inplace_kernel(std::int64_t count, const T* x, T* y) {
   if (i < count) y[i] = from_real<T>(to_real(y[i]) + to_real(x[i]));
 }
 
+// y[i] = value. A thread an element: y (count).
+template <class T>
+__global__ void fill_kernel(std::int64_t count, T value, T* y) {
+  const std::int64_t i = global_thread();
+  if (i < count) y[i] = value;
+}
+
 template <class From, class To>
 void cast_typed(const Stream& stream, const void* x, void* y, std::int64_t count) {
   cast_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, static_cast<const From*>(x),
@@ -49,6 +56,12 @@ void cast_from(const Stream& stream, const void* x, DType to, void* y, std::int6
   }
 }
 
+bool is_pinned(const void* host) {
+  cudaPointerAttributes attributes{};
+  QM_CUDA_CHECK(cudaPointerGetAttributes(&attributes, host));
+  return attributes.type == cudaMemoryTypeHost;
+}
+
 }  // namespace
 
 void copy_bytes(const Stream& stream, void* to, Device to_device, const void* from, Device from_device,
@@ -60,7 +73,20 @@ void copy_bytes(const Stream& stream, void* to, Device to_device, const void* fr
   make_current(stream.device);
   // Memory that is not pinned is staged before the call returns, so the caller may change it at once.
   QM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)));
-  if (between_gpus || to_device.type == DeviceType::kCpu) wait_for(stream);
+  const bool from_cpu = from_device.type == DeviceType::kCpu;
+  if (between_gpus || to_device.type == DeviceType::kCpu || (from_cpu && is_pinned(from))) wait_for(stream);
+}
+
+void copy_ahead(const Stream& stream, void* to, const void* from, std::size_t bytes) {
+  QM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream)));
+}
+
+void fill(const Stream& stream, DType dtype, double value, void* y, std::int64_t count) {
+  if (count == 0) return;
+  visit_real(dtype, "fill", [&]<class T>() {
+    fill_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, static_cast<T>(value), static_cast<T*>(y));
+  });
+  check_launch("fill");
 }
 
 void zero_bytes(const Stream& stream, void* data, std::size_t bytes) {

@@ -1,0 +1,193 @@
+#include "launch/train_step.h"
+
+#include "autograd/ops/soft_cross_entropy.h"
+#include "autograd/tape.h"
+#include "kernels/base/allocator.h"
+#include "kernels/memory.h"
+
+namespace qm {
+namespace {
+
+/// Large enough that an all-reduce is bandwidth-bound, small enough that the first starts early in backward.
+constexpr std::size_t kBucketBytes = std::size_t{8} << 20;
+/// Steps before the capture: they fill the allocator's cache and choose cuBLASLt's and cuDNN's algorithms.
+constexpr std::int64_t kEagerSteps = 2;
+
+std::vector<AdamWSegment> segments_of(const ParameterStore& parameters) {
+  std::vector<AdamWSegment> segments;
+  for (const auto& parameter : parameters.list()) {
+    segments.push_back({parameter.offset, parameter.count(), parameter.decays()});
+  }
+  return segments;
+}
+
+template <class T>
+void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
+  copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
+}
+
+}  // namespace
+
+bool mixes(const Recipe& recipe) { return recipe.mix.mixup > 0 || recipe.mix.cutmix > 0; }
+
+std::vector<Share> micro_batches_of(const Recipe& recipe, const Communicator& communicator) {
+  // A row's mixing partner is its neighbour, so portions are cut between pairs.
+  const std::int64_t unit = mixes(recipe) ? 2 : 1;
+  const Share share = share_of(recipe.train.global_batch, communicator.rank(), communicator.size(), unit);
+  return micro_batches_of(share, recipe.train.micro_batch, unit);
+}
+
+TrainStep::TrainStep(const Recipe& recipe, Network& network, Communicator& communicator)
+    : recipe_(recipe),
+      network_(network),
+      communicator_(communicator),
+      optimizer_(optimizer_config(recipe), network.parameters.values(), network.parameters.gradients(),
+                 segments_of(network.parameters)),
+      micro_batches_(micro_batches_of(recipe, communicator)) {
+  const Device device = network.device();
+  loss_ = Tensor::zeros({1}, network.parameters.values().dtype(), device);
+  records_ =
+      Tensor::zeros({static_cast<std::int64_t>(micro_batches_.size() * sizeof(StepRecord))}, DType::kUInt8, device);
+  if (mixes(recipe)) {
+    const std::int64_t count = (recipe.train.global_batch + mix_group(recipe) - 1) / mix_group(recipe);
+    groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, device);
+  }
+  for (auto& slot : slots_) slot = std::make_unique<Slot>(device);
+  optimizer_.keep_rounded(network.parameters.rounded());
+  connect_reducer();
+  if (device.type == DeviceType::kCuda) pin_host_memory();
+}
+
+void TrainStep::connect_reducer() {
+  std::vector<GradientRange> ranges;
+  for (const auto& parameter : network_.parameters.list()) ranges.push_back({parameter.offset, parameter.count()});
+  reducer_ = std::make_unique<GradientReducer>(communicator_, network_.parameters.gradients(), ranges, kBucketBytes);
+  std::size_t index = 0;
+  for (const auto& parameter : network_.parameters.list()) {
+    parameter.tensor.set_grad_hook([this, index] { reducer_->mark_ready(index); });
+    ++index;
+  }
+}
+
+// ---- inputs ----------------------------------------------------------------------------------------------------------
+
+TrainStep::Inputs TrainStep::empty_like(const Batch& batch) const {
+  const auto on_device = [&](const Tensor& tensor) {
+    return tensor.defined() ? Tensor::empty(tensor.shape(), tensor.dtype(), network_.device()) : Tensor();
+  };
+  return {on_device(batch.images), on_device(batch.labels), on_device(batch.erased)};
+}
+
+void TrainStep::put(Batch batch) {
+  Slot& slot = *slots_[filling_];
+  if (slot.batches.size() == micro_batches_.size()) {  // of two steps ago
+    slot.copied.wait();
+    slot.batches.clear();
+  }
+  const std::size_t micro = slot.batches.size();
+  if (slot.inputs.size() == micro) {
+    slot.inputs.push_back(empty_like(batch));
+    inputs_.resize(std::max(inputs_.size(), micro + 1));
+    if (!inputs_[micro].images.defined()) inputs_[micro] = empty_like(batch);
+  }
+  const Stream stream = copy_stream(network_.device());
+  slot.taken.hold(stream);
+  const auto copy = [&](const Tensor& from, const Tensor& to) {
+    if (from.defined()) copy_ahead(stream, to.raw(), from.raw(), from.bytes());
+  };
+  copy(batch.images, slot.inputs[micro].images);
+  copy(batch.labels, slot.inputs[micro].labels);
+  copy(batch.erased, slot.inputs[micro].erased);
+  slot.copied.record(stream);
+  slot.batches.push_back(std::move(batch));
+  if (slot.batches.size() == micro_batches_.size()) filling_ = 1 - filling_;
+}
+
+/// From the slot that is full to where the step reads.
+void TrainStep::take_inputs() {
+  Slot& slot = *slots_[1 - filling_];
+  const Stream stream = loss_.stream();
+  slot.copied.hold(stream);
+  for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
+    inputs_[micro].images.copy_from(slot.inputs[micro].images);
+    inputs_[micro].labels.copy_from(slot.inputs[micro].labels);
+    if (inputs_[micro].erased.defined()) inputs_[micro].erased.copy_from(slot.inputs[micro].erased);
+  }
+  slot.taken.record(stream);
+}
+
+void TrainStep::write_record(std::int64_t step, std::int64_t epoch, double learning_rate) {
+  std::vector<StepRecord> records;
+  for (const Share& share : micro_batches_) {
+    StepRecord record{.seed = recipe_.seed,
+                      .step = static_cast<std::uint32_t>(step),
+                      .first_position = static_cast<std::uint32_t>(share.first),
+                      .learning_rate = learning_rate,
+                      .ema_decay = recipe_.train.ema_decay};
+    optimizer_.correct_bias(record);
+    records.push_back(record);
+  }
+  copy_to_device(records, records_);
+  if (!groups_.defined()) return;
+  std::vector<MixGroup> groups(static_cast<std::size_t>(groups_.count()) / sizeof(MixGroup));
+  const bool off = recipe_.mix.off_epoch > 0 && epoch >= recipe_.mix.off_epoch;
+  for (std::size_t g = 0; g < groups.size() && !off; ++g) {
+    groups[g] = draw_mix(mix_config(recipe_), recipe_.seed, static_cast<std::uint32_t>(step),
+                         static_cast<std::uint32_t>(g), recipe_.model.height, recipe_.model.width);
+  }
+  copy_to_device(groups, groups_);
+}
+
+// ---- the step --------------------------------------------------------------------------------------------------------
+
+void TrainStep::run(std::int64_t step, std::int64_t epoch, double learning_rate) {
+  write_record(step, epoch, learning_rate);
+  take_inputs();
+  const bool captures = recipe_.train.graph && network_.device().type == DeviceType::kCuda;
+  if (captures && !graph_ && runs_ >= kEagerSteps) {
+    graph_ = std::make_unique<Graph>(loss_.stream(), [this] { queue(); });
+  }
+  ++runs_;
+  if (graph_) {
+    graph_->launch();
+  } else {
+    queue();
+  }
+}
+
+void TrainStep::queue() {
+  network_.parameters.gradients().zero();
+  loss_.zero();
+  for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
+    if (micro + 1 == micro_batches_.size()) reducer_->begin();
+    forward_backward(inputs_[micro], micro);
+  }
+  reducer_->finish();
+  communicator_.all_reduce_sum(loss_);
+  optimizer_.step(static_cast<const StepRecord*>(records_.raw()), loss_);
+}
+
+void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro) {
+  const StepRecord* record = static_cast<const StepRecord*>(records_.raw()) + micro;
+  const MixSettings settings{.normalization = normalization(recipe_),
+                             .label_smoothing = recipe_.train.label_smoothing,
+                             .classes = recipe_.model.classes,
+                             .group = mix_group(recipe_),
+                             .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
+                             .record = record,
+                             .erased = inputs.erased};
+  const MixedBatch mixed = mix_images(inputs.images, inputs.labels, settings, network_.parameters.activations());
+  Tape tape;
+  Tensor loss;
+  {
+    Tape::Recording recording(tape);
+    const Tensor logits = (*network_.model)(mixed.x, ForwardContext{.record = record});
+    loss = soft_cross_entropy(logits, mixed.targets, 1.0 / static_cast<double>(recipe_.train.global_batch));
+  }
+  tape.backward(loss);
+  visit_real(loss_.dtype(), "train step", [&]<class T>() {
+    add_inplace<T>(loss_.stream(), loss.data<T>(), loss_.data<T>(), 1);
+  });
+}
+
+}  // namespace qm

@@ -1,0 +1,82 @@
+// One rank's training step: what micro-batches, a step number and the weights turn into.
+//
+// put() brings the micro-batches of a step to the device, beside the step before, which is still being computed; run() queues the
+// step: mix, forward, backward, sums over the ranks, optimizer. Nothing waits for the device. On a GPU the step is
+// captured as a CUDA graph once it has run twice, and replayed from then on: all that varies from step to step lies in
+// device memory.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "autograd/optim/adamw.h"
+#include "data/loader.h"
+#include "dist/communicator.h"
+#include "dist/gradient_reducer.h"
+#include "dist/sharding.h"
+#include "kernels/base/graph.h"
+#include "launch/factory.h"
+
+namespace qm {
+
+/// The recipe mixes neighbouring samples.
+bool mixes(const Recipe& recipe);
+/// This rank's micro-batches, as positions of the global batch.
+std::vector<Share> micro_batches_of(const Recipe& recipe, const Communicator& communicator);
+
+class TrainStep {
+ public:
+  /// `network` and `communicator` must outlive the step.
+  TrainStep(const Recipe& recipe, Network& network, Communicator& communicator);
+
+  /// The rank's next micro-batch of the step to come. All of a step's, in order, before its run().
+  void put(Batch batch);
+  /// Queues step number `step` of epoch `epoch`.
+  void run(std::int64_t step, std::int64_t epoch, double learning_rate);
+
+  AdamW& optimizer() { return optimizer_; }
+  const AdamW& optimizer() const { return optimizer_; }
+  const std::vector<Share>& micro_batches() const { return micro_batches_; }
+  /// (1), master dtype: the loss of the last step, over all ranks.
+  const Tensor& loss() const { return loss_; }
+  bool replays() const { return graph_ != nullptr; }
+
+ private:
+  struct Inputs {
+    Tensor images, labels, erased;
+  };
+  /// Micro-batches of one step on their way.
+  struct Slot {
+    explicit Slot(Device device) : copied(device), taken(device) {}
+    std::vector<Batch> batches;  // kept until their copies are done
+    std::vector<Inputs> inputs;
+    Event copied, taken;
+  };
+
+  void connect_reducer();
+  Inputs empty_like(const Batch& batch) const;
+  void write_record(std::int64_t step, std::int64_t epoch, double learning_rate);
+  void take_inputs();
+  void queue();
+  void forward_backward(const Inputs& inputs, std::size_t micro);
+
+  const Recipe& recipe_;
+  Network& network_;
+  Communicator& communicator_;
+  AdamW optimizer_;
+  std::unique_ptr<GradientReducer> reducer_;
+  std::vector<Share> micro_batches_;
+
+  Tensor records_;  // StepRecord of each micro-batch, device memory
+  Tensor groups_;   // MixGroup of each group of the global batch, device memory; undefined without mixing
+  Tensor loss_;
+
+  std::array<std::unique_ptr<Slot>, 2> slots_;
+  std::size_t filling_ = 0;     // the slot that put() fills
+  std::vector<Inputs> inputs_;  // of each micro-batch, what the step reads
+  std::int64_t runs_ = 0;
+  std::unique_ptr<Graph> graph_;
+};
+
+}  // namespace qm
