@@ -24,11 +24,23 @@ void check_all_finite(const Checkpoint& checkpoint) {
   check_all_finite(checkpoint.exp_avg_sq, where + "optimizer/exp_avg_sq");
 }
 
+/// Zeros, so that the system has handed the memory out before the first copy.
+Tensor on_cpu_like(const Tensor& flat) {
+  return flat.defined() ? Tensor::zeros(flat.shape(), flat.dtype()) : Tensor();
+}
+
 }  // namespace
 
 CheckpointSaver::CheckpointSaver(RunFolder& folder, std::int64_t keep_last, const ParameterStore& parameters,
                                  const AdamW& optimizer)
-    : folder_(folder), keep_last_(keep_last), parameters_(parameters), optimizer_(optimizer) {}
+    : folder_(folder),
+      keep_last_(keep_last),
+      parameters_(parameters),
+      optimizer_(optimizer),
+      model_(on_cpu_like(parameters.values())),
+      ema_(on_cpu_like(optimizer.ema())),
+      exp_avg_(on_cpu_like(optimizer.exp_avg())),
+      exp_avg_sq_(on_cpu_like(optimizer.exp_avg_sq())) {}
 
 void CheckpointSaver::save(Checkpoint contents, SaveAs names) {
   const auto start = Clock::now();
@@ -43,8 +55,7 @@ void CheckpointSaver::save(Checkpoint contents, SaveAs names) {
   stall_seconds_ = seconds_since(start);
 }
 
-std::vector<NamedTensor> CheckpointSaver::copy(const Tensor& flat, Tensor& snapshot) const {
-  if (!snapshot.defined()) snapshot = Tensor::empty(flat.shape(), flat.dtype());
+std::vector<NamedTensor> CheckpointSaver::copy(const Tensor& flat, const Tensor& snapshot) const {
   snapshot.copy_from(flat);
   return named_views(parameters_, snapshot);
 }
