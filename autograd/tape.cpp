@@ -90,6 +90,7 @@ void Tape::record(const char* name, const std::vector<Tensor>& inputs, const std
     node->outputs.push_back(output.variable());
   }
   recording_tape->nodes_.push_back(std::move(node));
+  if (recording_tape->recorder_) recording_tape->recorder_(name, inputs, outputs);
 }
 
 // ---- replay ----------------------------------------------------------------------------------------------------------
@@ -143,6 +144,11 @@ void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor
     if (inspector_) inspector_(node->name, assigned);
     nodes_.pop_back();
   }
+}
+
+void Tape::set_recorder(
+    std::function<void(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&)> recorder) {
+  recorder_ = std::move(recorder);
 }
 
 void Tape::set_inspector(std::function<void(const char*, const std::vector<Tensor>&)> inspector) {

@@ -84,11 +84,15 @@ class Tape {
   /// The same from several outputs with given gradients.
   void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads);
 
+  /// Called after each operation recorded, with its name, inputs and outputs (for replay with checks).
+  void set_recorder(std::function<void(const char* name, const std::vector<Tensor>& inputs,
+                                       const std::vector<Tensor>& outputs)> recorder);
   /// Called after each node's backward with the op's name and the gradients it produced (for replay with checks).
   void set_inspector(std::function<void(const char* name, const std::vector<Tensor>& grads)> inspector);
 
  private:
   std::vector<std::unique_ptr<Backward::Node>> nodes_;
+  std::function<void(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&)> recorder_;
   std::function<void(const char*, const std::vector<Tensor>&)> inspector_;
 };
 

@@ -157,8 +157,7 @@ Checkpoint read_checkpoint(const std::string& path) {
 }
 
 void verify_checkpoint(const std::string& path) {
-  MemoryImage image;
-  read_guarded(InputFile(path), FileKind::kCheckpoint, image);
+  verify_guarded(InputFile(path), FileKind::kCheckpoint);
 }
 
 std::string weights_digest(const std::vector<NamedTensor>& tensors) {

@@ -66,6 +66,34 @@ GuardBlock read_block(const InputFile& file) {
   return block;
 }
 
+/// Verifies a file and calls visit(offset, bytes) for each piece of its guarded bytes, before they are known to be good.
+template <class Visit>
+Guard verify(const InputFile& file, FileKind expected, Visit&& visit) {
+  const GuardBlock block = read_block(file);
+  const auto kind = static_cast<FileKind>(block.kind);
+  QM_CHECK(kind == expected, IoError, file.path(), ": expected a ", to_string(expected), ", found a ", to_string(kind));
+  QM_CHECK(block.version <= kFormatVersion, IoError, file.path(), ": has format version ", block.version,
+           "; this program reads up to version ", kFormatVersion);
+  QM_CHECK(block.file_bytes == file.size(), IoError, file.path(), ": damaged: ", file.size(), " bytes long, but ",
+           block.file_bytes, " were written");
+  const ByteRange unguarded{block.unguarded_begin, block.unguarded_end};
+  QM_CHECK(unguarded.begin <= unguarded.end && unguarded.end <= file.size() &&
+               (unguarded.size() == 0 || unguarded.begin >= kGuardBytes),
+           IoError, file.path(), ": its guard names bytes ", unguarded.begin, " to ", unguarded.end, " of a file of ",
+           file.size());
+
+  std::uint32_t crc = 0;
+  for (const ByteRange range : guarded_ranges(file.size(), unguarded)) {
+    for_each_piece(range, [&](std::uint64_t offset, std::span<std::uint8_t> piece) {
+      file.read(offset, piece);
+      crc = crc32c(piece, crc);
+      visit(offset, piece);
+    });
+  }
+  QM_CHECK(crc == block.contents_crc, IoError, file.path(), ": damaged: its contents do not match their checksum");
+  return {kind, block.version, block.file_bytes, unguarded};
+}
+
 }  // namespace
 
 std::string_view to_string(FileKind kind) {
@@ -85,31 +113,14 @@ Guard read_guard(const InputFile& file) {
 }
 
 Guard read_guarded(const InputFile& file, FileKind expected, MemoryImage& image) {
-  const GuardBlock block = read_block(file);
-  const auto kind = static_cast<FileKind>(block.kind);
-  QM_CHECK(kind == expected, IoError, file.path(), ": expected a ", to_string(expected), ", found a ", to_string(kind));
-  QM_CHECK(block.version <= kFormatVersion, IoError, file.path(), ": has format version ", block.version,
-           "; this program reads up to version ", kFormatVersion);
-  QM_CHECK(block.file_bytes == file.size(), IoError, file.path(), ": damaged: ", file.size(), " bytes long, but ",
-           block.file_bytes, " were written");
-  const ByteRange unguarded{block.unguarded_begin, block.unguarded_end};
-  QM_CHECK(unguarded.begin <= unguarded.end && unguarded.end <= file.size() &&
-               (unguarded.size() == 0 || unguarded.begin >= kGuardBytes),
-           IoError, file.path(), ": its guard names bytes ", unguarded.begin, " to ", unguarded.end, " of a file of ",
-           file.size());
-
   image.resize(0);
-  std::uint32_t crc = 0;
-  for (const ByteRange range : guarded_ranges(file.size(), unguarded)) {
-    for_each_piece(range, [&](std::uint64_t offset, std::span<std::uint8_t> piece) {
-      file.read(offset, piece);
-      crc = crc32c(piece, crc);
-      image.write(offset, piece);
-    });
-  }
-  QM_CHECK(crc == block.contents_crc, IoError, file.path(), ": damaged: its contents do not match their checksum");
+  const Guard guard = verify(file, expected, [&](auto offset, auto piece) { image.write(offset, piece); });
   image.resize(file.size());
-  return {kind, block.version, block.file_bytes, unguarded};
+  return guard;
+}
+
+Guard verify_guarded(const InputFile& file, FileKind expected) {
+  return verify(file, expected, [](auto, auto) {});
 }
 
 void write_guarded(AtomicFile& file, FileKind kind, const MemoryImage& image, ByteRange unguarded) {

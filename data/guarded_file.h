@@ -52,6 +52,9 @@ Guard read_guard(const InputFile& file);
 /// Throws IoError naming the file: of another kind, a newer version, cut short, or damaged.
 Guard read_guarded(const InputFile& file, FileKind expected, MemoryImage& image);
 
+/// Verifies the same without keeping the bytes.
+Guard verify_guarded(const InputFile& file, FileKind expected);
+
 /// Writes the guard and all of `image` but its first 512 bytes and `unguarded`, which the caller writes.
 void write_guarded(AtomicFile& file, FileKind kind, const MemoryImage& image, ByteRange unguarded = {});
 

@@ -44,7 +44,9 @@ int take_token(int tag, MPI_Comm comm) {
 
 }  // namespace
 
-void check_started(int status, const char* operation) { check_mpi(status, operation); }
+void check_started(int status, const char* operation) {
+  check_mpi(status, operation);
+}
 
 MpiWaiter::MpiWaiter(int rank, int size, Seconds deadline) : rank_(rank), size_(size), deadline_(deadline) {
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
@@ -67,7 +69,7 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
     if (waited > deadline_) {
       const std::string silent = silent_ranks();
       throw CommError(concat("MPI rank ", rank_, ": ", operation, ": not done after ", deadline_.count(), " s; ",
-                             silent.empty() ? std::string("every rank is waiting for another") : "no sign of " + silent));
+                             silent.empty() ? "every rank is waiting for another" : "no sign of " + silent));
     }
     if (waited < kPoll) {
       sched_yield();

@@ -7,7 +7,7 @@
 //   ema ← d · ema + (1 − d) · p
 //
 // lr, bias corrections and d come from the step record. Where the norm or `loss` is not finite, or *not_finite is set
-// already, *not_finite becomes 1 and nothing else changes.
+// already, nothing changes but *not_finite, which becomes the number of the first such step, counted from 1.
 #pragma once
 
 #include <cstdint>

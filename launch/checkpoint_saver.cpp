@@ -11,7 +11,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 /// Finite gradients can still lead to an infinite weight, which the optimizer would only notice a step later.
 void check_all_finite(const Checkpoint& checkpoint) {
@@ -22,11 +24,23 @@ void check_all_finite(const Checkpoint& checkpoint) {
   check_all_finite(checkpoint.exp_avg_sq, where + "optimizer/exp_avg_sq");
 }
 
+/// Zeros, so that the system has handed the memory out before the first copy.
+Tensor on_cpu_like(const Tensor& flat) {
+  return flat.defined() ? Tensor::zeros(flat.shape(), flat.dtype()) : Tensor();
+}
+
 }  // namespace
 
 CheckpointSaver::CheckpointSaver(RunFolder& folder, std::int64_t keep_last, const ParameterStore& parameters,
                                  const AdamW& optimizer)
-    : folder_(folder), keep_last_(keep_last), parameters_(parameters), optimizer_(optimizer) {}
+    : folder_(folder),
+      keep_last_(keep_last),
+      parameters_(parameters),
+      optimizer_(optimizer),
+      model_(on_cpu_like(parameters.values())),
+      ema_(on_cpu_like(optimizer.ema())),
+      exp_avg_(on_cpu_like(optimizer.exp_avg())),
+      exp_avg_sq_(on_cpu_like(optimizer.exp_avg_sq())) {}
 
 void CheckpointSaver::save(Checkpoint contents, SaveAs names) {
   const auto start = Clock::now();
@@ -36,13 +50,12 @@ void CheckpointSaver::save(Checkpoint contents, SaveAs names) {
   contents.exp_avg = copy(optimizer_.exp_avg(), exp_avg_);
   contents.exp_avg_sq = copy(optimizer_.exp_avg_sq(), exp_avg_sq_);
   if (optimizer_.ema().defined()) contents.ema = copy(optimizer_.ema(), ema_);
-  writing_ = std::async(std::launch::async,
-                        [this, contents = std::move(contents), names] { return write(contents, names); });
+  writing_ =
+      std::async(std::launch::async, [this, contents = std::move(contents), names] { return write(contents, names); });
   stall_seconds_ = seconds_since(start);
 }
 
-std::vector<NamedTensor> CheckpointSaver::copy(const Tensor& flat, Tensor& snapshot) const {
-  if (!snapshot.defined()) snapshot = Tensor::empty(flat.shape(), flat.dtype());
+std::vector<NamedTensor> CheckpointSaver::copy(const Tensor& flat, const Tensor& snapshot) const {
   snapshot.copy_from(flat);
   return named_views(parameters_, snapshot);
 }
@@ -80,7 +93,8 @@ void CheckpointSaver::report() {
   const Report written = writing_.get();
   const double megabytes = static_cast<double>(written.bytes) / 1e6;
   char text[160];
-  std::snprintf(text, sizeof text, ": training stalled %.1f ms, %.1f ms of them for the write before; %.1f MB in %.2f s",
+  std::snprintf(text, sizeof text,
+                ": training stalled %.1f ms, %.1f ms of them for the write before; %.1f MB in %.2f s",
                 1e3 * stall_seconds_, 1e3 * wait_seconds_, megabytes, written.write_seconds);
   folder_.log("saved " + written.paths + text);
 }

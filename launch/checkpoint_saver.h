@@ -48,7 +48,7 @@ class CheckpointSaver {
     double write_seconds = 0;
   };
 
-  std::vector<NamedTensor> copy(const Tensor& flat, Tensor& snapshot) const;
+  std::vector<NamedTensor> copy(const Tensor& flat, const Tensor& snapshot) const;
   Report write(const Checkpoint& checkpoint, SaveAs names) const;
   void report();
 
@@ -56,7 +56,7 @@ class CheckpointSaver {
   std::int64_t keep_last_;
   const ParameterStore& parameters_;
   const AdamW& optimizer_;
-  Tensor model_, ema_, exp_avg_, exp_avg_sq_;  ///< the copy, on the CPU; kept, since new memory costs more than copying
+  Tensor model_, ema_, exp_avg_, exp_avg_sq_;    ///< the copy, on the CPU: new memory would cost more than copying
   double stall_seconds_ = 0, wait_seconds_ = 0;  ///< of the last save(): in all, and for the write before
   std::future<Report> writing_;                  ///< last: destroyed first
 };

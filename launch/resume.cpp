@@ -31,6 +31,7 @@ Recipe without_free_keys(Recipe saved, const Recipe& current) {
   saved.train.micro_batch = current.train.micro_batch;
   saved.train.max_steps = current.train.max_steps;
   saved.train.log_every = current.train.log_every;
+  saved.train.not_finite = current.train.not_finite;
   saved.eval = current.eval;
   saved.checkpoint = current.checkpoint;
   return saved;

@@ -16,7 +16,8 @@ struct FoundCheckpoint {
 
 /// The newest checkpoint of the folder that reads back whole; each newer one that does not is named in the log with the
 /// reason. best.h5, a whole checkpoint too, is taken where no step-*.h5 is good: a run that was killed before its first,
-/// or whose disk was full, must not start anew and overwrite it. Nothing if the folder has none at all. Throws IoError if it has some and none is good.
+/// or whose disk was full, must not start anew and overwrite it. Nothing if the folder has none at all. Throws IoError if
+/// it has some and none is good.
 std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder);
 
 /// What differs between the checkpoint's run and this one that would change the run's results, as "; key: 1 in the

@@ -40,12 +40,12 @@ void TrainLog::step(const StepReport& report) {
   const double eta = seconds / steps * static_cast<double>(report.end_step - report.step);
   const double epoch = static_cast<double>(report.step) / static_cast<double>(report.steps_per_epoch);
 
-  folder_->log(formatted("epoch %.2f/%lld  step %lld/%lld  loss %.4f  norm %.3f  lr %.3e  %.0f img/s  wait %.1f%%  "
-                         "memory %lld MiB  eta %s",
-                         epoch, static_cast<long long>(report.epochs), static_cast<long long>(report.step),
-                         static_cast<long long>(report.end_step), report.loss, report.grad_norm, report.learning_rate,
-                         images_per_second, wait, static_cast<long long>(report.memory_bytes >> 20),
-                         duration(eta).c_str()));
+  folder_->log(
+      formatted("epoch %.2f/%lld  step %lld/%lld  loss %.4f  norm %.3f  lr %.3e  %.0f img/s  wait %.1f%%  "
+                "memory %lld MiB  eta %s",
+                epoch, static_cast<long long>(report.epochs), static_cast<long long>(report.step),
+                static_cast<long long>(report.end_step), report.loss, report.grad_norm, report.learning_rate,
+                images_per_second, wait, static_cast<long long>(report.memory_bytes >> 20), duration(eta).c_str()));
   folder_->record(JsonLine()
                       .add("kind", std::string("train"))
                       .add("step", report.step)

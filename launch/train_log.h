@@ -15,8 +15,8 @@ struct StepReport {
   std::int64_t step = 0, end_step = 0;  ///< optimizer steps done, and those of the whole run
   std::int64_t steps_per_epoch = 0, epochs = 0, global_batch = 0;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  double wait_seconds = 0;          ///< spent on the loader since the run's start
-  std::int64_t memory_bytes = 0;    ///< peak
+  double wait_seconds = 0;        ///< spent on the loader since the run's start
+  std::int64_t memory_bytes = 0;  ///< peak
 };
 
 /// The log of one run, on every rank; only rank 0, which has the run folder, writes. Rates are those since the last

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "autograd/ops/soft_cross_entropy.h"
 #include "autograd/tape.h"
@@ -59,6 +60,11 @@ void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& v
 template <class T>
 void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
   copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
+}
+
+void fill(const Tensor& scalar, double value) {
+  visit_real(scalar.dtype(), "trainer",
+             [&]<class T>() { copy_to_device(std::vector<T>{static_cast<T>(value)}, scalar); });
 }
 
 /// While alive, the network computes with other weights than its own.
@@ -187,8 +193,8 @@ void Trainer::move_to_other_batches(std::int64_t saved_global_batch) {
   }
   state_.step = state_.epoch * steps_per_epoch_ + state_.step_in_epoch;
   if (state_.step == before) return;
-  folder_->log(concat("with a global batch of ", state_.global_batch, " instead of ", saved_global_batch, " or other data",
-                      ": step ", before, " becomes step ", state_.step));
+  folder_->log(concat("with a global batch of ", state_.global_batch, " instead of ", saved_global_batch,
+                      " or other data: step ", before, " becomes step ", state_.step));
 }
 
 void Trainer::share_state_with_ranks() {
@@ -254,12 +260,13 @@ void Trainer::train() {
     check_stop(communicator_);
     fault_point("step");
     train_step();
+    const bool skipped = skip_if_not_finite();
     ++state_.step;
     if (++state_.step_in_epoch == steps_per_epoch_) {
       state_.step_in_epoch = 0;
       ++state_.epoch;
     }
-    if (optimizer_.ema().defined()) ++state_.ema_updates;
+    if (optimizer_.ema().defined() && !skipped) ++state_.ema_updates;
     if (state_.step % recipe_.train.log_every == 0 || finished_run()) log_step();
     evaluate_and_save();
     if (saver_) saver_->poll();
@@ -285,6 +292,7 @@ void Trainer::train_step() {
     forward_backward(*batch, micro);
   }
   reducer_->finish();
+  if (fault_point("loss")) fill(loss_, std::numeric_limits<double>::quiet_NaN());
   communicator_.all_reduce_sum(loss_);
   optimizer_.step(static_cast<const StepRecord*>(records_.raw()), loss_);
 }
@@ -327,6 +335,7 @@ void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
   const MixedBatch mixed =
       mix_images(batch.images.to(device), batch.labels.to(device), settings, network_.parameters.activations());
   Tape tape;
+  if (prepare_tape_) prepare_tape_(tape);
   Tensor loss;
   {
     Tape::Recording recording(tape);
@@ -343,12 +352,6 @@ void Trainer::log_samples(const Batch& batch) {
   std::int64_t position = batch.request.first_position;
   for (const std::uint64_t id : batch.ids) samples_ << state_.step << ' ' << position++ << ' ' << id << '\n';
   samples_.flush();
-}
-
-void Trainer::check_finite() const {
-  if (optimizer_.not_finite().to_vector<std::int32_t>().at(0) == 0) return;
-  throw Error(concat("the loss or a gradient is not finite at or before step ", state_.step,
-                     "; nothing was saved since the last checkpoint"));
 }
 
 // ---- what is due when ------------------------------------------------------------------------------------------------
@@ -408,7 +411,9 @@ void Trainer::run_evaluation() {
   log_.evaluation(state_.step, state_.epoch, "model", trained);
   if (ema.defined()) log_.evaluation(state_.step, state_.epoch, "ema", averaged);
   state_.evaluation_pending = false;
-  const double top1 = std::max(trained.top1, averaged.top1);
+  // Logits that are no numbers are never beaten, so they count as right.
+  const auto worth = [](const EvalResult& result) { return std::isfinite(result.loss) ? result.top1 : 0; };
+  const double top1 = std::max(worth(trained), worth(averaged));
   new_best_ = state_.best_step == 0 || top1 > state_.best_top1;
   if (new_best_) {
     state_.best_top1 = top1;

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "autograd/optim/adamw.h"
+#include "autograd/tape.h"
 #include "data/shard.h"
 #include "dist/communicator.h"
 #include "dist/gradient_reducer.h"
@@ -39,7 +41,8 @@ class Trainer {
   /// good checkpoint. Throws before anything is written if recipe, data, ranks and run folder do not fit together.
   Trainer(const Recipe& recipe, const TrainOptions& options, Communicator& communicator);
 
-  /// Trains to the recipe's end. Throws qm::Error if the loss or a gradient stops being finite, and Stopped, on every
+  /// Trains to the recipe's end. Throws qm::Error if the loss or a gradient stops being finite, naming step, layer,
+  /// tensor and samples (with train.not_finite = "skip" such a step is left out instead), and Stopped, on every
   /// rank, when a signal has come to one and a checkpoint of where training stands is on the disk.
   void run();
 
@@ -56,7 +59,11 @@ class Trainer {
   void write_step_inputs();
   void forward_backward(const Batch& batch, std::size_t micro);
   void log_samples(const Batch& batch);
-  void check_finite() const;
+
+  // Steps that are not finite (trainer_replay.cpp). The first is collective, and throws.
+  void check_finite();
+  bool skip_if_not_finite();
+  std::string replay(std::int64_t step);
 
   bool is_main() const { return communicator_.rank() == 0; }
   bool finished_epoch() const { return state_.step_in_epoch == 0 && state_.step > 0; }
@@ -88,6 +95,8 @@ class Trainer {
   Schedule schedule_;
   TrainingState state_;
   std::int64_t saved_step_ = 0;  // of the newest step-*.h5
+  std::int64_t skips_in_a_row_ = 0;
+  std::function<void(Tape&)> prepare_tape_;  // of a replay: looks at everything; else empty
   bool new_best_ = false;        // whether this step's evaluation was the best so far
 
   std::unique_ptr<CheckpointSaver> saver_;  // rank 0 only

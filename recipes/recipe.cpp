@@ -102,5 +102,8 @@ std::string_view to_string(FineOrderKey order) {
 std::string_view to_string(Resampling resampling) {
   return enum_name(resampling);
 }
+std::string_view to_string(NotFinite policy) {
+  return enum_name(policy);
+}
 
 }  // namespace qm

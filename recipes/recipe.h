@@ -16,6 +16,7 @@ namespace qm {
 enum class Precision { kFp64, kFp32, kBf16 };
 enum class FineOrderKey { kQuadtree, kWindowRaster };
 enum class Resampling { kBilinear, kBicubic, kRandom };
+enum class NotFinite { kStop, kSkip };
 
 struct Recipe {
   std::string name;                        ///< run folder's name when --run is absent; default: the file's stem
@@ -87,6 +88,7 @@ struct Recipe {
     double clip_grad_norm = 5;    ///< 0 = off
     double ema_decay = 0;         ///< 0 = no EMA
     std::int64_t log_every = 20;  ///< steps between log lines
+    NotFinite not_finite = NotFinite::kStop;  ///< "stop" or "skip" a step whose loss or gradients are not finite
 
     friend bool operator==(const Train&, const Train&) = default;
   } train;
@@ -153,5 +155,6 @@ struct Recipe {
 std::string_view to_string(Precision precision);
 std::string_view to_string(FineOrderKey order);
 std::string_view to_string(Resampling resampling);
+std::string_view to_string(NotFinite policy);
 
 }  // namespace qm

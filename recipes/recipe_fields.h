@@ -64,6 +64,11 @@ struct EnumNames<Resampling> {
   static constexpr std::array<std::pair<std::string_view, Resampling>, 3> value{
       {{"bilinear", Resampling::kBilinear}, {"bicubic", Resampling::kBicubic}, {"random", Resampling::kRandom}}};
 };
+template <>
+struct EnumNames<NotFinite> {
+  static constexpr std::array<std::pair<std::string_view, NotFinite>, 2> value{
+      {{"stop", NotFinite::kStop}, {"skip", NotFinite::kSkip}}};
+};
 
 /// Visits every key in the order in which recipes are written. `RecipeType` is Recipe or const Recipe.
 ///   visitor.field(key, value, allowed)
@@ -127,6 +132,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("train.clip_grad_norm", train.clip_grad_norm, kNotNegative);
   visitor.field("train.ema_decay", train.ema_decay, kBelowOne);
   visitor.field("train.log_every", train.log_every, kPositiveCount);
+  visitor.field("train.not_finite", train.not_finite);
 
   auto& optimizer = recipe.optimizer;
   visitor.alternative(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, kPositive);

@@ -26,7 +26,7 @@ class AdamW {
   void keep_rounded(const Tensor& rounded) { rounded_ = rounded; }
 
   /// One step with the record's learning rate, bias corrections and EMA decay (device memory). `loss` (1) must be finite
-  /// as the gradients must; else nothing changes and not_finite() holds 1 from then on.
+  /// as the gradients must; else nothing changes, in this step and those that follow, and not_finite() says since when.
   void step(const StepRecord* record, const Tensor& loss);
 
   const Tensor& exp_avg() const { return exp_avg_; }
@@ -35,7 +35,8 @@ class AdamW {
   const Tensor& ema() const { return ema_; }
   /// (1) float64: ‖gradients‖₂ before clipping, of the last step.
   const Tensor& grad_norm() const { return grad_norm_; }
-  /// (1) int32: 1 once a loss or gradient was not finite.
+  /// (1) int32: 0, or the first step, counted from 1, whose loss or gradients were not finite. Setting it back to 0 lets
+  /// the next step count again.
   const Tensor& not_finite() const { return not_finite_; }
 
   /// Fills in the step's bias corrections.

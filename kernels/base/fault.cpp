@@ -15,8 +15,9 @@ namespace qm {
 namespace {
 
 constexpr std::array<std::string_view, 4> kActions{"kill", "stop", "term", "fail"};
-constexpr std::array<std::string_view, 10> kPoints{"start",       "step",       "loss",      "evaluate",    "pack",
-                                                   "file-create", "file-write", "file-sync", "file-rename", "folder-sync"};
+constexpr std::array<std::string_view, 10> kPoints{"start",       "step",        "loss",       "evaluate",
+                                                   "pack",        "file-create", "file-write", "file-sync",
+                                                   "file-rename", "folder-sync"};
 
 struct Fault {
   std::string action, point;

@@ -1,6 +1,7 @@
 // Faults on demand: named points of the program at which a test makes it die, freeze or fail.
 //
-//   spec:  ACTION@POINT[:N][,rank=R]      the N-th time (1) that a process passes the point; on rank R only, else on all
+//   spec:  ACTION@POINT[:N][,rank=R]      the N-th time (1) that a process passes the point; on rank R only, else on
+//   all
 //
 //   action  kill   SIGKILL: the process is gone            stop  SIGSTOP: it is there and does nothing
 //           term   SIGTERM: it is asked to stop            fail  what it is about to do fails

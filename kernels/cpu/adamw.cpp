@@ -30,7 +30,9 @@ double norm_of(const T* values, std::int64_t count) {
 template <class T>
 void adamw_step(const AdamWStep<T>& p) {
   *p.norm = norm_of(p.gradients, p.count);
-  if (!std::isfinite(*p.norm) || (p.loss && !std::isfinite(*p.loss))) *p.not_finite = 1;
+  if (*p.not_finite == 0 && (!std::isfinite(*p.norm) || (p.loss && !std::isfinite(*p.loss)))) {
+    *p.not_finite = static_cast<std::int32_t>(p.record->step) + 1;
+  }
   if (*p.not_finite) return;
 
   const StepRecord& record = *p.record;

@@ -38,7 +38,9 @@ __global__ void adamw_prepare_kernel(AdamWStep<T> p, const double* squares, Step
   const double norm = sqrt(block_sum(sum));
   if (threadIdx.x != 0) return;
   *p.norm = norm;
-  if (!isfinite(norm) || (p.loss && !isfinite(*p.loss))) *p.not_finite = 1;
+  if (*p.not_finite == 0 && (!isfinite(norm) || (p.loss && !isfinite(*p.loss)))) {
+    *p.not_finite = static_cast<std::int32_t>(p.record->step) + 1;
+  }
   const StepRecord& record = *p.record;
   *factors = {.clip = static_cast<T>(p.clip_norm > 0 ? min(1.0, p.clip_norm / (norm + 1e-6)) : 1.0),
               .step_size = static_cast<T>(record.learning_rate / record.bias_correction1),

@@ -276,6 +276,21 @@ TEST(autograd, tape_leaves_no_gradient_on_intermediate_results) {
   EXPECT_FALSE(loss.grad().defined());
 }
 
+TEST(autograd, tape_recorder_sees_what_is_recorded) {
+  const Tensor x = leaf({2}), constant = doubles({1}, {3}), w = doubles({1}, {5});
+  Tape tape;
+  std::vector<std::string> seen;
+  tape.set_recorder([&](const char* name, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) {
+    seen.push_back(concat(name, " ", values_of(inputs[0])[0], " to ", values_of(outputs[0])[0]));
+  });
+  {
+    const Tape::Recording recording(tape);
+    multiply(constant, constant);  // needs no gradient
+    weigh(multiply(x, constant), w);
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"multiply 2 to 6", "weigh 6 to 30"}));
+}
+
 TEST(autograd, tape_inspector_sees_ops_and_gradients_in_order) {
   const Tensor x = leaf({2}), other = leaf({3}), w = doubles({1}, {5});
   Tape tape;

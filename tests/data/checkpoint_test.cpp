@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "data/guarded_file.h"
 #include "data/shard.h"
 #include "tests/support/damaged_file.h"
 #include "tests/support/temporary_folder.h"
@@ -154,6 +155,26 @@ TEST(data, checkpoint_to_a_folder_that_takes_none) {
   EXPECT_EQ(error_of([&] { write_checkpoint(locked + "/a.h5", {}); }),
             locked + "/a.h5: cannot create: Permission denied");
   ASSERT_EQ(is_root ? seteuid(0) : 0, 0);
+}
+
+TEST(data, checkpoint_older_than_a_field_has_its_default) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "old.h5";
+  write_checkpoint(path, sample_checkpoint());
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  ASSERT_GE(H5Adelete_by_name(file, "state", "evaluation_pending", H5P_DEFAULT), 0);
+  ASSERT_GE(H5Fclose(file), 0);
+  MemoryImage image;
+  image.write(0, bytes_of_file(path));
+  {
+    AtomicFile guarded(path);
+    write_guarded(guarded, FileKind::kCheckpoint, image);
+    guarded.finish();
+    guarded.publish();
+  }
+  TrainingState expected = sample_checkpoint().state;
+  expected.evaluation_pending = 0;
+  EXPECT_EQ(read_checkpoint(path).state, expected);
 }
 
 TEST(data, checkpoint_refuses_other_files) {

@@ -150,6 +150,24 @@ TEST(mpi_ranks, mpi_errors_name_operation_and_peer) {
   }
 }
 
+TEST(mpi_ranks, a_rank_that_does_not_come_is_named_after_the_deadline) {
+  const auto communicator = environment().make_communicator(std::chrono::seconds(1));
+  const int last = world().size() - 1;
+  if (world().rank() == last) {
+    std::this_thread::sleep_for(std::chrono::seconds(6));  // the deadline, and the time that a roll call takes
+  } else {
+    try {
+      communicator->barrier();
+      FAIL() << "the barrier let the others pass without rank " << last;
+    } catch (const qm::CommError& error) {
+      EXPECT_EQ(std::string(error.what()), "MPI rank " + std::to_string(world().rank()) +
+                                               ": MPI_Ibarrier: not done after 1 s; no sign of rank " +
+                                               std::to_string(last));
+    }
+  }
+  world().barrier();
+}
+
 TEST(mpi_ranks, there_is_one_environment) {
   environment();
   EXPECT_THROW(qm::Environment(), qm::CommError);

@@ -42,7 +42,8 @@ TEST(faults, four_two_one_three_ranks_are_one_undisturbed_rank) {
                                      std::pair("train.micro_batch", part.micro_batch)}) {
       own.push_back(concat(key, "=", value));
     }
-    project.expect_train("parts", {.ranks = part.ranks, .resume = true, .settings = own, .options = {"--log-samples"}});
+    const TrainCall call{.ranks = part.ranks, .resume = true, .settings = own, .options = {"--log-samples"}};
+    project.expect_train("parts", call);
   }
   const std::vector<double> expected = project.losses("one"), losses = project.losses("parts");
   ASSERT_EQ(expected.size(), 50u);
@@ -58,8 +59,8 @@ TEST(faults, evaluation_of_a_split_that_no_number_of_ranks_divides) {
   project.expect_train("run", {.settings = {"train.max_steps=5"}});
   std::vector<std::string> results;
   for (const int ranks : {1, 2, 3}) {
-    const ProgramResult result = run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("run", 5), "--data",
-                                                      project.data(), "--set=eval.batch=5"});
+    const ProgramResult result = run_on_ranks(
+        ranks, {"eval", "--checkpoint", project.checkpoint("run", 5), "--data", project.data(), "--set=eval.batch=5"});
     ASSERT_TRUE(result.succeeded()) << result.describe();
     EXPECT_NE(result.out.find("(23 images)"), std::string::npos) << result.out;
     results.push_back(result.out);
@@ -71,15 +72,18 @@ TEST(faults, evaluation_of_a_split_that_no_number_of_ranks_divides) {
 TEST(faults, another_global_batch_is_refused_with_a_diff_unless_asked_for) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=8"}});
-  TrainCall call{.ranks = 2, .resume = true, .settings = {"train.global_batch=12", "mix.group=4", "train.epochs=2"}, .options = {}};
-  const ProgramResult refused = project.train("run", call);
-  expect_refused(refused, {project.checkpoint("run", 8), "--allow-change", "train.global_batch: 24 in the checkpoint, 12 now",
-                           "mix.group: 8 in the checkpoint, 4 now", "train.epochs: 10 in the checkpoint, 2 now"});
+  TrainCall call{.ranks = 2,
+                 .resume = true,
+                 .settings = {"train.global_batch=12", "mix.group=4", "train.epochs=2"},
+                 .options = {}};
+  expect_refused(project.train("run", call),
+                 {project.checkpoint("run", 8), "--allow-change", "train.global_batch: 24 in the checkpoint, 12 now",
+                  "mix.group: 8 in the checkpoint, 4 now", "train.epochs: 10 in the checkpoint, 2 now"});
   call.options = {"--allow-change"};
   const ProgramResult result = project.train("run", call);
   ASSERT_TRUE(result.succeeded()) << result.describe();
   // 3 of 5 steps of epoch 1 are 72 of 120 samples, and 6 of 10 of the steps that an epoch now has.
-  EXPECT_NE(result.out.find("global batch of 12 instead of 24 or other data: step 8 becomes step 16"), std::string::npos)
+  EXPECT_NE(result.out.find("of 12 instead of 24 or other data: step 8 becomes step 16"), std::string::npos)
       << result.describe();
   EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 20)));
 }
@@ -87,7 +91,7 @@ TEST(faults, another_global_batch_is_refused_with_a_diff_unless_asked_for) {
 TEST(faults, other_data_is_refused_unless_asked_for) {
   const SmallProject project, other(144);
   project.expect_train("run", {.settings = {"train.max_steps=5"}});
-  Strings arguments = project.train_arguments("run", {.resume = true, .settings = {"train.max_steps=8"}, .options = {}});
+  Strings arguments = project.train_arguments("run", {.resume = true, .settings = {"train.max_steps=8"}});
   *std::find(arguments.begin(), arguments.end(), project.data()) = other.data();
   expect_refused(run_quadmamba(arguments), {"training data: digest "});
   arguments.push_back("--allow-change");

@@ -34,7 +34,8 @@ TrainCall with_fault(TrainCall call, const std::string& fault) {
 }
 
 ProgramResult train_within_deadline(const SmallProject& project, const std::string& run, const TrainCall& call) {
-  const ProgramResult result = run_on_ranks(call.ranks, project.train_arguments(run, call), {.environment = {}, .timeout_seconds = kDeadline, .folder = {}});
+  const RunOptions options{.environment = {}, .timeout_seconds = kDeadline, .folder = {}};
+  const ProgramResult result = run_on_ranks(call.ranks, project.train_arguments(run, call), options);
   EXPECT_FALSE(result.timed_out) << result.describe();
   return result;
 }
@@ -56,7 +57,8 @@ void expect_resumes_like_whole(const SmallProject& project, const std::string& r
   expect_like_whole(project, run);
 }
 
-// ---- ranks that die or freeze ----------------------------------------------------------------------------------------
+// ---- ranks that die or freeze
+// ----------------------------------------------------------------------------------------
 
 void expect_survives_kills(int kills, std::uint32_t seed) {
   constexpr int kRanks = 2;
@@ -107,7 +109,8 @@ TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   expect_said(train_within_deadline(project, "frozen", call), "no sign of rank 0");
 }
 
-// ---- checkpoints -----------------------------------------------------------------------------------------------------
+// ---- checkpoints
+// -----------------------------------------------------------------------------------------------------
 
 /// Every operation of the checkpoints that a run from step 5 to 12 writes: those of step 6 (its recipe is written
 /// before), and of step 9 or 10, as best.h5 and step-*.h5.
@@ -124,8 +127,7 @@ void expect_survives_at_every_stage(const std::string& action) {
     SCOPED_TRACE(action + "@" + stage);
     fs::remove_all(project / "run");
     fs::copy(project / "start", project / "run", fs::copy_options::recursive);
-    const ProgramResult result =
-        train_within_deadline(project, "run", with_fault(to_the_end(1), action + "@" + stage));
+    const ProgramResult result = train_within_deadline(project, "run", with_fault(to_the_end(1), action + "@" + stage));
     if (action == "kill") {
       EXPECT_EQ(result.signal, SIGKILL) << result.describe();
     } else {
@@ -214,7 +216,8 @@ TEST(faults, a_flipped_byte_anywhere_in_the_newest_checkpoint_is_passed_over) {
 
 TEST(faults, specs_that_mean_nothing_are_refused) {
   const SmallProject project;
-  for (const char* spec : {"kill", "kill@nowhere", "explode@step", "kill@step:0", "kill@step:x", "kill@step:1,rank=", "kill@step:"}) {
+  for (const char* spec :
+       {"kill", "kill@nowhere", "explode@step", "kill@step:0", "kill@step:x", "kill@step:", "kill@step:1,rank="}) {
     expect_refused(project.train("run", with_fault({}, spec)), {concat("fault '", spec, "'")});
   }
 }

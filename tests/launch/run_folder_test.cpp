@@ -118,6 +118,17 @@ TEST(launch, run_folder_with_the_best_alone_has_checkpoints) {
   EXPECT_TRUE(run.checkpoints().empty());
 }
 
+TEST(launch, run_folder_removes_half_written_files_and_nothing_else) {
+  const TemporaryFolder folder;
+  const RunFolder run(folder / "run");
+  std::ofstream(run.checkpoint_path(5)) << "whole";
+  std::ofstream(run.checkpoint_path(10) + ".tmp") << "ha";
+  std::ofstream(run.path() + "/recipe.toml.tmp") << "lf";
+  run.remove_leftovers();
+  EXPECT_EQ(entries_in(run.path()), (Strings{"checkpoints", "log.txt", "metrics.jsonl"}));
+  EXPECT_EQ(entries_in(run.path() + "/checkpoints"), Strings{"step-00000005.h5"});
+}
+
 TEST(launch, run_folder_names_what_cannot_be_written) {
   const TemporaryFolder folder;
   std::ofstream(folder / "file") << "in the way";

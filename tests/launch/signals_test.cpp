@@ -79,8 +79,10 @@ TEST(faults, term_in_eval) {
 TEST(faults, term_while_packing_leaves_nothing_and_packs_the_same_later) {
   const SmallProject project;
   const auto pack_to = [&](const std::string& folder, const Strings& more) {
-    Strings arguments{"pack", "--input", project / "images/train", "--split", "train", "--output", project / folder,
-                      "--shards", "2", "--threads", "1"};
+    Strings arguments{"pack",           "--input",  project / "images/train",
+                      "--split",        "train",    "--output",
+                      project / folder, "--shards", "2",
+                      "--threads",      "1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_quadmamba(arguments);
   };
@@ -92,7 +94,8 @@ TEST(faults, term_while_packing_leaves_nothing_and_packs_the_same_later) {
   }
 }
 
-// ---- launchers -------------------------------------------------------------------------------------------------------
+// ---- launchers
+// -------------------------------------------------------------------------------------------------------
 
 /// Runs launch/<script> in the background, waits until `run` has logged a step, and runs `then`, in which $launcher is
 /// the script's process.
@@ -103,7 +106,11 @@ ProgramResult run_launcher(const SmallProject& project, const std::string& scrip
     env --default-signal=INT "$@" & launcher=$!  # a shell starts what is in the background with INT ignored
     until [[ -s $metrics ]] || ! kill -0 $launcher 2>/dev/null; do sleep 0.02; done
   )";
-  Strings command{"bash", "-c", wait_for_a_step + then + "\nwait $launcher", "bash", project / (run + "/metrics.jsonl"),
+  Strings command{"bash",
+                  "-c",
+                  wait_for_a_step + then + "\nwait $launcher",
+                  "bash",
+                  project / (run + "/metrics.jsonl"),
                   QM_SOURCE_DIR "/launch/" + script};
   command.insert(command.end(), arguments.begin(), arguments.end());
   Strings all{"OMP_NUM_THREADS=1", "QM_PROGRAM=" QM_PROGRAM, "QM_MPIRUN=" QM_MPIEXEC};
@@ -130,7 +137,8 @@ TEST(faults, the_launcher_turns_signals_into_a_saved_run) {
     SCOPED_TRACE(signal);
     const ProgramResult result = run_train_sh(project, signal, concat("kill -", signal, " $launcher"));
     expect_stopped(result, "SIGUSR1");
-    EXPECT_NE(result.out.find("saved " + project / (std::string(signal) + "/checkpoints/step-")), std::string::npos) << result.describe();
+    EXPECT_NE(result.out.find("saved " + project / concat(signal, "/checkpoints/step-")), std::string::npos)
+        << result.describe();
   }
 }
 
@@ -144,8 +152,9 @@ TEST(faults, an_interrupt_from_a_terminal_is_a_saved_run) {
 TEST(faults, a_second_signal_ends_at_once) {
   const SmallProject project;
   // A frozen rank, so that the others would wait their 600 s.
-  const ProgramResult result = run_train_sh(project, "run", "sleep 1.5; kill -TERM $launcher; sleep 1.5; kill -TERM $launcher",
-                                            {"--fault=stop@step:3,rank=1"});
+  const ProgramResult result =
+      run_train_sh(project, "run", "sleep 1.5; kill -TERM $launcher; sleep 1.5; kill -TERM $launcher",
+                   {"--fault=stop@step:3,rank=1"});
   EXPECT_EQ(result.exit_code, 128 + 10) << result.describe();  // SIGUSR1, which the launcher makes of TERM
 }
 

@@ -105,6 +105,7 @@ label_smoothing = 0.1
 clip_grad_norm = 0.3333333333333333
 ema_decay = 0.9999
 log_every = 5
+not_finite = "skip"
 [optimizer]
 base_learning_rate = 5e-4
 weight_decay = 0.06
@@ -173,6 +174,7 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.train.clip_grad_norm, 0.3333333333333333);
   EXPECT_EQ(r.train.ema_decay, 0.9999);
   EXPECT_EQ(r.train.log_every, 5);
+  EXPECT_EQ(r.train.not_finite, qm::NotFinite::kSkip);
   EXPECT_EQ(r.optimizer.learning_rate, 0);
   EXPECT_EQ(r.optimizer.base_learning_rate, 5e-4);
   EXPECT_EQ(r.optimizer.weight_decay, 0.06);
