@@ -9,13 +9,15 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   CommandLine line("train",
                    "Trains a model as a recipe says. Under mpirun every process works on its part of each batch.\n"
                    "The run folder keeps the resolved recipe, log.txt, metrics.jsonl and checkpoints/.");
-  std::string recipe_file, data, run, device = "auto";
+  std::string recipe_file, data, run, init, device = "auto";
   bool resume = false;
   std::vector<std::string> overrides;
   line.positional("RECIPE", recipe_file, "a TOML file; see recipes/");
   line.option("data", "DIR", data, "folder with the shards of the splits train and val");
   line.option("run", "DIR", run, "run folder; by default runs/ and the recipe's name");
   line.flag("resume", resume, "go on from the run folder's newest good checkpoint");
+  line.option("init", "FILE", init,
+              "checkpoint whose weights a new run starts from; the head anew where the classes are others");
   line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute");
   line.assignments("set", overrides, "replace a key of the recipe, such as train.epochs=10");
   if (!line.parse(arguments)) return 0;
@@ -25,7 +27,8 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   QM_CHECK(!recipe.data.path.empty(), ConfigError, recipe_file, ": no data: give --data DIR or the key data.path");
   const TrainOptions options{.run_folder = run.empty() ? "runs/" + recipe.name : run,
                              .resume = resume,
-                             .device = choose_device(device, recipe.precision, environment.size())};
+                             .device = choose_device(device, recipe.precision, environment.size()),
+                             .init = init};
   const auto communicator = environment.make_communicator();
   Trainer(recipe, options, *communicator).run();
   return 0;

@@ -9,6 +9,7 @@
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
 #include "kernels/memory.h"
+#include "launch/initial_weights.h"
 #include "launch/revision.h"
 #include "launch/weights.h"
 
@@ -122,18 +123,28 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   }
   connect_reducer();
   if (is_main()) folder_ = std::make_unique<RunFolder>(options.run_folder);
-  open_run_folder(options.resume);
+  open_run_folder(options);
 }
 
-void Trainer::open_run_folder(bool resume) {
+void Trainer::open_run_folder(const TrainOptions& options) {
   if (is_main()) {
-    QM_CHECK(resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
+    QM_CHECK(options.resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
-    if (resume) resume_from_newest();
+    if (options.resume) resume_from_newest();
+    if (!options.init.empty() && state_.step == 0) start_from(options.init);
     folder_->truncate_metrics(state_.metrics_lines);
     folder_->write_recipe(recipe_.to_toml());
   }
   share_state_with_ranks();
+}
+
+void Trainer::start_from(const std::string& checkpoint) {
+  const Tensor& values = network_.parameters.values();
+  for (const std::string& line :
+       load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values)) {
+    folder_->log(line);
+  }
+  if (optimizer_.ema().defined()) optimizer_.ema().copy_from(values);
 }
 
 void Trainer::resume_from_newest() {

@@ -27,6 +27,7 @@ struct TrainOptions {
   std::string run_folder;
   bool resume = false;
   Device device;
+  std::string init{};  ///< checkpoint whose weights a new run starts from; "" = the recipe's seed
 };
 
 class Trainer {
@@ -41,7 +42,8 @@ class Trainer {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void open_run_folder(bool resume);
+  void open_run_folder(const TrainOptions& options);
+  void start_from(const std::string& checkpoint);
   void resume_from_newest();
   void share_state_with_ranks();
   void connect_reducer();
