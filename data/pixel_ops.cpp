@@ -113,7 +113,8 @@ void sharpen(float factor, std::uint8_t* pixels, std::int64_t height, std::int64
              std::vector<std::uint8_t>& scratch) {
   smooth(pixels, height, width, scratch);
   const std::int64_t values = height * width * kChannels;
-  for (std::int64_t i = 0; i < values; ++i) pixels[i] = blended(scratch[i], pixels[i], factor);
+  const std::uint8_t* __restrict dull = scratch.data();
+  for (std::int64_t i = 0; i < values; ++i) pixels[i] = blended(dull[i], pixels[i], factor);
 }
 
 // ---- hue ------------------------------------------------------------------------------------------------------------

@@ -43,17 +43,40 @@ void box_filter_line(const std::uint8_t* in, std::uint8_t* out, std::int64_t cou
 
 // ---- affine ---------------------------------------------------------------------------------------------------------
 
+/// The channels of a pixel side by side, and a fourth lane of no meaning: the compiler makes one instruction of each
+/// operation, and every lane rounds as a double alone would.
+using Lanes = double __attribute__((vector_size(4 * sizeof(double))));
+
+constexpr std::int64_t kLaneBytes = 4 * sizeof(float);
+
+/// A pixel of an image that widen() has made of another.
+Lanes lanes_of(const std::uint8_t* pixel) {
+  float __attribute__((vector_size(kLaneBytes))) values;
+  std::memcpy(&values, pixel, sizeof values);
+  return __builtin_convertvector(values, Lanes);
+}
+
+/// (count, 3) pixels as four floats each.
+void widen(const std::uint8_t* pixels, std::int64_t count, std::vector<std::uint8_t>& out) {
+  out.resize(static_cast<std::size_t>(count * kLaneBytes));
+  for (std::int64_t i = 0; i < count; ++i, pixels += kChannels) {
+    const float lanes[] = {static_cast<float>(pixels[0]), static_cast<float>(pixels[1]), static_cast<float>(pixels[2]),
+                           0};
+    std::memcpy(&out[static_cast<std::size_t>(i * kLaneBytes)], lanes, sizeof lanes);
+  }
+}
+
 /// Keys' cubic with a = −1 through four neighbours, at `d` past the second.
-double cubic(double v1, double v2, double v3, double v4, double d) {
-  const double p2 = v3 - v1, p3 = 2 * (v1 - v2) + v3 - v4, p4 = -v1 + v2 - v3 + v4;
+Lanes cubic(Lanes v1, Lanes v2, Lanes v3, Lanes v4, double d) {
+  const Lanes p2 = v3 - v1, p3 = 2 * (v1 - v2) + v3 - v4, p4 = -v1 + v2 - v3 + v4;
   return v2 + d * (p2 + d * (p3 + d * p4));
 }
 
-std::uint8_t truncated(double value) {
-  return static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0));
+void write_truncated(Lanes value, std::uint8_t* out) {
+  for (int c = 0; c < kChannels; ++c) out[c] = static_cast<std::uint8_t>(std::clamp(value[c], 0.0, 255.0));
 }
 
-/// The pixels that surround a place, found once for all channels; beyond the edge it goes on with the edge's pixels.
+/// The pixels that surround a place; beyond the edge it goes on with the edge's pixels.
 template <int kTaps>
 struct Neighbours {
   const std::uint8_t* rows[kTaps];
@@ -67,32 +90,30 @@ struct Neighbours {
     for (std::int64_t k = 0; k < kTaps; ++k) {
       const std::int64_t j = static_cast<std::int64_t>(column) + k - (kTaps / 2 - 1);
       const std::int64_t i = static_cast<std::int64_t>(row) + k - (kTaps / 2 - 1);
-      columns[k] = std::clamp<std::int64_t>(j, 0, width - 1) * kChannels;
-      rows[k] = pixels + std::clamp<std::int64_t>(i, 0, height - 1) * width * kChannels;
+      columns[k] = std::clamp<std::int64_t>(j, 0, width - 1) * kLaneBytes;
+      rows[k] = pixels + std::clamp<std::int64_t>(i, 0, height - 1) * width * kLaneBytes;
     }
   }
 
-  double value(int row, int column, int channel) const { return rows[row][columns[column] + channel]; }
+  Lanes value(int row, int column) const { return lanes_of(rows[row] + columns[column]); }
 };
 
 void sample_bilinear(const Neighbours<2>& at, std::uint8_t* out) {
-  for (int c = 0; c < kChannels; ++c) {
-    const auto line = [&](int row) {
-      return at.value(row, 0, c) + (at.value(row, 1, c) - at.value(row, 0, c)) * at.dx;
-    };
-    const double above = line(0);
-    out[c] = truncated(above + (line(1) - above) * at.dy);
-  }
+  const auto line = [&](int row) { return at.value(row, 0) + (at.value(row, 1) - at.value(row, 0)) * at.dx; };
+  const Lanes above = line(0);
+  write_truncated(above + (line(1) - above) * at.dy, out);
 }
 
 void sample_bicubic(const Neighbours<4>& at, std::uint8_t* out) {
-  for (int c = 0; c < kChannels; ++c) {
-    const auto line = [&](int row) {
-      return cubic(at.value(row, 0, c), at.value(row, 1, c), at.value(row, 2, c), at.value(row, 3, c), at.dx);
-    };
-    // On a row of pixels, as in every horizontal shear or shift, the other rows weigh nothing.
-    out[c] = truncated(at.dy == 0 ? line(1) : cubic(line(0), line(1), line(2), line(3), at.dy));
+  const auto line = [&](int row) {
+    return cubic(at.value(row, 0), at.value(row, 1), at.value(row, 2), at.value(row, 3), at.dx);
+  };
+  // On a row or a column of pixels, as in every shear or shift along an axis, the others weigh nothing.
+  if (at.dy == 0) return write_truncated(line(1), out);
+  if (at.dx == 0) {
+    return write_truncated(cubic(at.value(0, 1), at.value(1, 1), at.value(2, 1), at.value(3, 1), at.dy), out);
   }
+  write_truncated(cubic(line(0), line(1), line(2), line(3), at.dy), out);
 }
 
 }  // namespace
@@ -102,7 +123,8 @@ void smooth(const std::uint8_t* pixels, std::int64_t height, std::int64_t width,
   out.assign(pixels, pixels + height * row);
   constexpr float kAround = 1.0f / 13, kMiddle = 5.0f / 13;
   for (std::int64_t y = 1; y + 1 < height; ++y) {
-    const std::uint8_t* in = pixels + y * row;
+    const std::uint8_t* __restrict in = pixels + y * row;
+    std::uint8_t* __restrict smoothed = out.data() + y * row;
     for (std::int64_t i = kChannels; i < row - kChannels; ++i) {
       const auto line = [&](const std::uint8_t* at, float middle) {
         return static_cast<float>(at[-kChannels]) * kAround + static_cast<float>(at[0]) * middle +
@@ -112,7 +134,7 @@ void smooth(const std::uint8_t* pixels, std::int64_t height, std::int64_t width,
       sum += line(in + i + row, kAround);
       sum += line(in + i, kMiddle);
       sum += line(in + i - row, kAround);
-      out[y * row + i] = static_cast<std::uint8_t>(std::clamp(sum, 0.0f, 255.0f));
+      smoothed[i] = static_cast<std::uint8_t>(sum);  // weights sum to 1: below 256
     }
   }
 }
@@ -139,7 +161,7 @@ void blur(double deviation, std::uint8_t* pixels, std::int64_t height, std::int6
 
 void transform_affine(const PixelOp& op, std::uint8_t* pixels, std::int64_t height, std::int64_t width,
                       std::vector<std::uint8_t>& scratch) {
-  scratch.assign(pixels, pixels + height * width * kChannels);
+  widen(pixels, height * width, scratch);
   const auto& m = op.matrix;
   for (std::int64_t i = 0; i < height; ++i) {
     for (std::int64_t j = 0; j < width; ++j, pixels += kChannels) {

@@ -82,23 +82,40 @@ std::uint8_t to_pixel(std::int32_t sum) {
 
 constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 
-/// in (height, width, 3) → out (height, out_width, 3)
-void resample_rows(const PixelView& in, const Taps& taps, std::uint8_t* out) {
+/// Two pixels of four int32, of which the last is 0.
+using PixelPair = std::int32_t __attribute__((vector_size(32)));
+constexpr std::int64_t kLanes = 4;
+
+PixelPair load_pair(const std::int32_t* values) {
+  PixelPair pair;
+  std::memcpy(&pair, values, sizeof pair);
+  return pair;
+}
+
+/// in (height, width, 3) → out (height, out_width, 3). Rows are widened and weights repeated lane by lane, so that a
+/// step of the sum is two pixels in one vector instruction.
+void resample_rows(const PixelView& in, const Taps& taps, std::uint8_t* __restrict out) {
+  std::vector<std::int32_t> weights;  // of each run, filled up to whole pairs
+  std::vector<std::int64_t> first_weight;
+  for (const auto& run : taps.runs) {
+    first_weight.push_back(static_cast<std::int64_t>(weights.size()));
+    for (std::int64_t k = 0; k < run.count; ++k) weights.insert(weights.end(), kLanes, taps.weights[run.weight + k]);
+    if (run.count % 2 != 0) weights.insert(weights.end(), kLanes, 0);
+  }
+  std::vector<std::int32_t> row(static_cast<std::size_t>((in.width + 1) * kLanes));
   for (std::int64_t y = 0; y < in.height; ++y) {
-    const std::uint8_t* row = in.row(y);
-    for (const auto& run : taps.runs) {
-      const std::uint8_t* pixel = row + run.first * kChannels;
-      const std::int32_t* weight = taps.weights.data() + run.weight;
-      std::int32_t red = kHalf, green = kHalf, blue = kHalf;
-      for (std::int64_t k = 0; k < run.count; ++k, pixel += kChannels) {
-        red += weight[k] * pixel[0];
-        green += weight[k] * pixel[1];
-        blue += weight[k] * pixel[2];
+    const std::uint8_t* pixel = in.row(y);
+    for (std::int64_t x = 0; x < in.width; ++x, pixel += kChannels) {
+      for (std::int64_t c = 0; c < kChannels; ++c) row[x * kLanes + c] = pixel[c];
+    }
+    for (std::size_t i = 0; i < taps.runs.size(); ++i, out += kChannels) {
+      const std::int32_t* value = row.data() + taps.runs[i].first * kLanes;
+      const std::int32_t* weight = weights.data() + first_weight[i];
+      PixelPair sum = {kHalf, kHalf, kHalf};
+      for (std::int64_t k = 0; k < taps.runs[i].count * kLanes; k += 2 * kLanes) {
+        sum += load_pair(weight + k) * load_pair(value + k);
       }
-      out[0] = to_pixel(red);
-      out[1] = to_pixel(green);
-      out[2] = to_pixel(blue);
-      out += kChannels;
+      for (std::int64_t c = 0; c < kChannels; ++c) out[c] = to_pixel(sum[c] + sum[c + kLanes]);
     }
   }
 }
@@ -111,8 +128,9 @@ void resample_columns(const PixelView& in, const Taps& taps, std::uint8_t* out) 
     std::fill(sums.begin(), sums.end(), kHalf);
     for (std::int64_t k = 0; k < run.count; ++k) {
       const std::int32_t weight = taps.weights[run.weight + k];
-      const std::uint8_t* row = in.row(run.first + k);
-      for (std::int64_t i = 0; i < row_values; ++i) sums[i] += weight * row[i];
+      const std::uint8_t* __restrict row = in.row(run.first + k);
+      std::int32_t* __restrict sum = sums.data();
+      for (std::int64_t i = 0; i < row_values; ++i) sum[i] += weight * row[i];
     }
     for (std::int64_t i = 0; i < row_values; ++i) out[i] = to_pixel(sums[i]);
     out += row_values;

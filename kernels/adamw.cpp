@@ -11,6 +11,13 @@ void check(const Params& p) {
            " segments");
 }
 
+/// Gradients are read twice; parameters and both moments are read and written, as is the average.
+template <class T>
+OpCost cost_of(const AdamWStep<T>& p) {
+  const double each = (8.0 + (p.ema ? 2 : 0)) * sizeof(T) + (p.rounded ? sizeof(bfloat16) : 0);
+  return {.bytes = static_cast<double>(p.count) * each};
+}
+
 }  // namespace
 
 template <class T>

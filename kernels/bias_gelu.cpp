@@ -3,6 +3,18 @@
 #include "kernels/base/dispatch.h"
 
 namespace qm {
+namespace {
+
+template <class T>
+OpCost cost_of(const BiasGeluForward<T>& p) {
+  return {.bytes = 2.0 * static_cast<double>(p.rows * p.channels) * sizeof(T)};
+}
+template <class T>
+OpCost cost_of(const BiasGeluBackward<T>& p) {
+  return {.bytes = 3.0 * static_cast<double>(p.rows * p.channels) * sizeof(T)};
+}
+
+}  // namespace
 
 template <class T>
 void bias_gelu_forward(const Stream& stream, const BiasGeluForward<T>& p) {

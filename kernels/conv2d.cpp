@@ -11,6 +11,24 @@ void check(const Conv2dShape& s) {
            s.stride);
 }
 
+double taps(const Conv2dShape& s) {
+  return static_cast<double>(s.batch * s.out_height() * s.out_width()) * 9 * static_cast<double>(s.in * s.out);
+}
+double map_numbers(const Conv2dShape& s) {
+  return static_cast<double>(s.batch) *
+         static_cast<double>(s.height * s.width * s.in + s.out_height() * s.out_width() * s.out);
+}
+
+template <class T>
+OpCost cost_of(const Conv2dForward<T>& p) {
+  return {.bytes = map_numbers(p.shape) * sizeof(T), .flops = 2 * taps(p.shape)};
+}
+template <class T>
+OpCost cost_of(const Conv2dBackward<T>& p) {
+  const double products = (p.grad_x ? 1 : 0) + (p.grad_weight ? 1 : 0);
+  return {.bytes = products * map_numbers(p.shape) * sizeof(T), .flops = products * 2 * taps(p.shape)};
+}
+
 }  // namespace
 
 template <class T>

@@ -13,6 +13,22 @@ void check(const CrossScanShape& s) {
            s.scan.rank);
 }
 
+double tokens_of(const CrossScanShape& s) { return static_cast<double>(s.batch * s.height * s.width); }
+
+/// x, the projection, z.
+template <class T>
+OpCost cost_of(const CrossScanForward<T>& p) {
+  const ScanShape& s = p.shape.scan;
+  return {.bytes = tokens_of(p.shape) * static_cast<double>(2 * s.channels + s.directions * s.projection()) * sizeof(T)};
+}
+/// x, the projection, grad_z, and the gradients of the first two.
+template <class T>
+OpCost cost_of(const CrossScanBackward<T>& p) {
+  const ScanShape& s = p.shape.scan;
+  return {.bytes =
+              tokens_of(p.shape) * static_cast<double>(3 * s.channels + 2 * s.directions * s.projection()) * sizeof(T)};
+}
+
 }  // namespace
 
 template <class T>

@@ -12,6 +12,19 @@ void check(const DepthwiseShape& s) {
            "x", s.out_width, ", channels ", s.channels);
 }
 
+template <class T>
+OpCost cost_of(const DepthwiseConvSiluForward<T>& p) {
+  const DepthwiseShape& s = p.shape;
+  return {.bytes = static_cast<double>(s.batch * s.channels * (s.height * s.width + s.out_height * s.out_width)) *
+                   sizeof(T)};
+}
+template <class T>
+OpCost cost_of(const DepthwiseConvSiluBackward<T>& p) {
+  const DepthwiseShape& s = p.shape;
+  return {.bytes = static_cast<double>(s.batch * s.channels * (2 * s.height * s.width + s.out_height * s.out_width)) *
+                   sizeof(T)};
+}
+
 }  // namespace
 
 template <class T>

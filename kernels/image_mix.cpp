@@ -17,6 +17,12 @@ void check(const Params& p) {
            p.boxes, " boxes of an image of ", p.height, "x", p.width);
 }
 
+/// The images and their partners, and x.
+template <class T>
+OpCost cost_of(const ImageMix<T>& p) {
+  return {.bytes = static_cast<double>(p.batch * p.height * p.width) * 3 * (sizeof(T) + (p.groups ? 2 : 1))};
+}
+
 }  // namespace
 
 template <class T>

@@ -3,6 +3,18 @@
 #include "kernels/base/dispatch.h"
 
 namespace qm {
+namespace {
+
+template <class T>
+OpCost cost_of(const LayerNormForward<T>& p) {
+  return {.bytes = 2.0 * static_cast<double>(p.rows * p.channels) * sizeof(T)};
+}
+template <class T>
+OpCost cost_of(const LayerNormBackward<T>& p) {
+  return {.bytes = 3.0 * static_cast<double>(p.rows * p.channels) * sizeof(T)};
+}
+
+}  // namespace
 
 template <class T>
 void layer_norm_forward(const Stream& stream, const LayerNormForward<T>& p) {

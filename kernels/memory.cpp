@@ -1,6 +1,9 @@
 #include "kernels/memory.h"
 
 #include <algorithm>
+#include <type_traits>
+
+#include "kernels/base/profile.h"
 
 namespace qm {
 
@@ -10,7 +13,9 @@ void copy_bytes(const Stream& stream, void* to, Device to_device, const void* fr
   if (to_device == cpu && from_device == cpu) return cpu::copy_bytes(to, from, bytes);
 #ifdef QM_HAVE_CUDA
   const Device gpu = to_device == cpu ? from_device : to_device;
-  cuda::copy_bytes(stream.device == gpu ? stream : current_stream(gpu), to, to_device, from, from_device, bytes);
+  const Stream used = stream.device == gpu ? stream : current_stream(gpu);
+  const OpRange range(used, "copy_bytes", {.bytes = 2.0 * static_cast<double>(bytes)});
+  cuda::copy_bytes(used, to, to_device, from, from_device, bytes);
 #else
   throw_no_backend("copy_bytes", stream.device);
 #endif
@@ -43,6 +48,7 @@ void zero_bytes(const Stream& stream, void* data, std::size_t bytes) {
   if (stream.device.type == DeviceType::kCpu) return cpu::zero_bytes(data, bytes);
 #ifdef QM_HAVE_CUDA
   cuda::make_current(stream.device);
+  const OpRange range(stream, "zero_bytes", {.bytes = static_cast<double>(bytes)});
   cuda::zero_bytes(stream, data, bytes);
 #else
   throw_no_backend("zero_bytes", stream.device);
@@ -53,6 +59,7 @@ void cast(const Stream& stream, DType from, const void* x, DType to, void* y, st
   if (stream.device.type == DeviceType::kCpu) return cpu::cast(from, x, to, y, count);
 #ifdef QM_HAVE_CUDA
   cuda::make_current(stream.device);
+  const OpRange range(stream, "cast", {.bytes = static_cast<double>(count) * static_cast<double>(size_of(from) + size_of(to))});
   cuda::cast(stream, from, x, to, y, count);
 #else
   throw_no_backend("cast", stream.device);
@@ -67,6 +74,7 @@ void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
   if (stream.device.type == DeviceType::kCpu) throw_gpu_only("add_inplace");
 #ifdef QM_HAVE_CUDA
   cuda::make_current(stream.device);
+  const OpRange range(stream, "add_inplace", {.bytes = 3.0 * static_cast<double>(count) * sizeof(T)});
   cuda::add_inplace(stream, x, y, count);
 #else
   throw_no_backend("add_inplace", stream.device);

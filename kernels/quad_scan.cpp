@@ -16,6 +16,22 @@ void check(const QuadScanShape& s) {
            s.scan.channels, ", states ", s.scan.states, ", rank ", s.scan.rank);
 }
 
+double tokens_of(const QuadScanShape& s) { return static_cast<double>(s.batch * s.order.length()); }
+
+/// x, the projection, z.
+template <class T>
+OpCost cost_of(const QuadScanForward<T>& p) {
+  const ScanShape& s = p.shape.scan;
+  return {.bytes = tokens_of(p.shape) * static_cast<double>(2 * s.channels + s.directions * s.projection()) * sizeof(T)};
+}
+/// x, the projection, z, grad_z, and the gradients of the first two.
+template <class T>
+OpCost cost_of(const QuadScanBackward<T>& p) {
+  const ScanShape& s = p.shape.scan;
+  return {.bytes =
+              tokens_of(p.shape) * static_cast<double>(4 * s.channels + 2 * s.directions * s.projection()) * sizeof(T)};
+}
+
 }  // namespace
 
 template <class T>

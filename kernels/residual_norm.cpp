@@ -13,6 +13,18 @@ void check(const Params& p) {
            p.drop_path.rate, " is outside [0, 1)");
 }
 
+template <class T>
+OpCost cost_of(const ResidualNormForward<T>& p) {
+  const double maps = p.weight ? 4 : 3;
+  return {.bytes = maps * static_cast<double>(p.batch * p.rows_per_sample * p.channels) * sizeof(T)};
+}
+template <class T>
+OpCost cost_of(const ResidualNormBackward<T>& p) {
+  const double maps = 1.0 * (p.grad_y != nullptr) * 2 + (p.grad_stream_out != nullptr) + (p.grad_stream != nullptr) +
+                      (p.grad_branch != nullptr);
+  return {.bytes = maps * static_cast<double>(p.batch * p.rows_per_sample * p.channels) * sizeof(T)};
+}
+
 }  // namespace
 
 template <class T>

@@ -10,7 +10,7 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   CommandLine line("train",
                    "Trains a model as a recipe says. Under mpirun every process works on its part of each batch.\n"
                    "The run folder keeps the resolved recipe, log.txt, metrics.jsonl and checkpoints/.");
-  std::string recipe_file, data, run, device = "auto";
+  std::string recipe_file, data, run, init, device = "auto";
   std::string fault;
   std::int64_t deadline = kDefaultDeadline.count();
   bool resume = false, allow_change = false, log_samples = false;
@@ -21,6 +21,8 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   line.flag("resume", resume, "go on from the run folder's newest good checkpoint");
   line.flag("allow-change", allow_change, "resume with another recipe or other data; the log says what differs");
   line.flag("log-samples", log_samples, "write which samples each step took to samples-<rank>.txt");
+  line.option("init", "FILE", init,
+              "checkpoint whose weights a new run starts from; the head anew where the classes are others");
   line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute");
   line.option("deadline", "SECONDS", deadline, {1, 1 << 20}, "longest wait for another rank, which is then given up");
   line.option("fault", "SPEC", fault, "a test aid: die, freeze or fail at a chosen point; see kernels/base/fault.h");
@@ -35,7 +37,8 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
                              .resume = resume,
                              .log_samples = log_samples,
                              .allow_change = allow_change,
-                             .device = choose_device(device, recipe.precision, environment)};
+                             .device = choose_device(device, recipe.precision, environment),
+                             .init = init};
   const auto communicator = environment.make_communicator(options.device, std::chrono::seconds(deadline));
   Trainer(recipe, options, *communicator).run();
   return 0;

@@ -1,8 +1,10 @@
 #include "launch/train_step.h"
 
+#include <limits>
+
 #include "autograd/ops/soft_cross_entropy.h"
-#include "autograd/tape.h"
 #include "kernels/base/allocator.h"
+#include "kernels/base/fault.h"
 #include "kernels/memory.h"
 
 namespace qm {
@@ -144,11 +146,12 @@ void TrainStep::run(std::int64_t step, std::int64_t epoch, double learning_rate)
   write_record(step, epoch, learning_rate);
   take_inputs();
   const bool captures = recipe_.train.graph && network_.device().type == DeviceType::kCuda;
-  if (captures && !graph_ && runs_ >= kEagerSteps) {
+  poisoned_ = fault_point("loss");
+  if (captures && !graph_ && !poisoned_ && runs_ >= kEagerSteps) {
     graph_ = std::make_unique<Graph>(loss_.stream(), [this] { queue(); });
   }
   ++runs_;
-  if (graph_) {
+  if (graph_ && !poisoned_) {
     graph_->launch();
   } else {
     queue();
@@ -163,11 +166,24 @@ void TrainStep::queue() {
     forward_backward(inputs_[micro], micro);
   }
   reducer_->finish();
+  if (poisoned_) fill(loss_.stream(), loss_.dtype(), std::numeric_limits<double>::quiet_NaN(), loss_.raw(), 1);
   communicator_.all_reduce_sum(loss_);
   optimizer_.step(static_cast<const StepRecord*>(records_.raw()), loss_);
 }
 
-void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro) {
+void TrainStep::begin_replay(std::int64_t step, std::int64_t epoch) {
+  write_record(step, epoch, 0);
+  network_.parameters.gradients().zero();
+}
+
+void TrainStep::replay(const Batch& batch, std::size_t micro, const std::function<void(Tape&)>& watch) {
+  const Device device = network_.device();
+  forward_backward({batch.images.to(device), batch.labels.to(device),
+                    batch.erased.defined() ? batch.erased.to(device) : Tensor()},
+                   micro, watch);
+}
+
+void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const std::function<void(Tape&)>& watch) {
   const StepRecord* record = static_cast<const StepRecord*>(records_.raw()) + micro;
   const MixSettings settings{.normalization = normalization(recipe_),
                              .label_smoothing = recipe_.train.label_smoothing,
@@ -178,6 +194,7 @@ void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro) {
                              .erased = inputs.erased};
   const MixedBatch mixed = mix_images(inputs.images, inputs.labels, settings, network_.parameters.activations());
   Tape tape;
+  if (watch) watch(tape);
   Tensor loss;
   {
     Tape::Recording recording(tape);

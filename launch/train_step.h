@@ -7,10 +7,12 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "autograd/optim/adamw.h"
+#include "autograd/tape.h"
 #include "data/loader.h"
 #include "dist/communicator.h"
 #include "dist/gradient_reducer.h"
@@ -34,6 +36,10 @@ class TrainStep {
   void put(Batch batch);
   /// Queues step number `step` of epoch `epoch`.
   void run(std::int64_t step, std::int64_t epoch, double learning_rate);
+
+  /// For finding what was not finite: the same numbers once more, eagerly and on this rank alone, without touching weights.
+  void begin_replay(std::int64_t step, std::int64_t epoch);
+  void replay(const Batch& batch, std::size_t micro, const std::function<void(Tape&)>& watch);
 
   AdamW& optimizer() { return optimizer_; }
   const AdamW& optimizer() const { return optimizer_; }
@@ -59,7 +65,7 @@ class TrainStep {
   void write_record(std::int64_t step, std::int64_t epoch, double learning_rate);
   void take_inputs();
   void queue();
-  void forward_backward(const Inputs& inputs, std::size_t micro);
+  void forward_backward(const Inputs& inputs, std::size_t micro, const std::function<void(Tape&)>& watch = {});
 
   const Recipe& recipe_;
   Network& network_;
@@ -76,6 +82,7 @@ class TrainStep {
   std::size_t filling_ = 0;     // the slot that put() fills
   std::vector<Inputs> inputs_;  // of each micro-batch, what the step reads
   std::int64_t runs_ = 0;
+  bool poisoned_ = false;  // the fault "loss": this step's loss is made a NaN
   std::unique_ptr<Graph> graph_;
 };
 

@@ -10,25 +10,13 @@
 #include "kernels/base/allocator.h"
 #include "kernels/base/fault.h"
 #include "kernels/memory.h"
+#include "launch/initial_weights.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
 #include "launch/weights.h"
 
 namespace qm {
 namespace {
-
-/// Large enough that an all-reduce is bandwidth-bound, small enough that the first starts early in backward.
-constexpr std::size_t kBucketBytes = std::size_t{8} << 20;
-
-bool mixes(const Recipe& recipe) { return recipe.mix.mixup > 0 || recipe.mix.cutmix > 0; }
-
-std::vector<AdamWSegment> segments_of(const ParameterStore& parameters) {
-  std::vector<AdamWSegment> segments;
-  for (const auto& parameter : parameters.list()) {
-    segments.push_back({parameter.offset, parameter.count(), parameter.decays()});
-  }
-  return segments;
-}
 
 Schedule schedule_of(const Recipe& recipe, std::int64_t steps_per_epoch) {
   return {.first = recipe.first_learning_rate(),
@@ -57,17 +45,17 @@ void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& v
   }
 }
 
-template <class T>
-void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
-  copy_bytes(bytes.stream(), bytes.raw(), bytes.device(), values.data(), Device{}, values.size() * sizeof(T));
-}
-
-void fill(const Tensor& scalar, double value) {
-  visit_real(scalar.dtype(), "trainer",
-             [&]<class T>() { copy_to_device(std::vector<T>{static_cast<T>(value)}, scalar); });
+ values.size() * sizeof(T));
 }
 
 /// While alive, the network computes with other weights than its own.
+std::string sample_lines(const Batch& batch, std::int64_t step) {
+  std::string lines;
+  std::int64_t position = batch.request.first_position;
+  for (const std::uint64_t id : batch.ids) lines += concat(step, ' ', position++, ' ', id, '\n');
+  return lines;
+}
+
 class BorrowedWeights {
  public:
   BorrowedWeights(const ParameterStore& parameters, const Tensor& others)
@@ -98,17 +86,12 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
       train_shards_(recipe.data.path, "train"),
       val_shards_(recipe.data.path, "val"),
       network_(recipe, options.device),
-      optimizer_(optimizer_config(recipe), network_.parameters.values(), network_.parameters.gradients(),
-                 segments_of(network_.parameters)) {
+      step_(recipe_, network_, communicator) {
   check_classes(recipe, train_shards_);
   check_classes(recipe, val_shards_);
   QM_CHECK(train_shards_.class_names() == val_shards_.class_names(), ConfigError, recipe.data.path,
            ": the splits train and val name their classes differently");
   check_same_on_ranks(recipe, train_shards_, val_shards_, communicator);
-  // A row's mixing partner is its neighbour, so portions are cut between pairs.
-  const std::int64_t unit = mixes(recipe) ? 2 : 1;
-  const Share share = share_of(recipe.train.global_batch, communicator.rank(), communicator.size(), unit);
-  micro_batches_ = micro_batches_of(share, recipe.train.micro_batch, unit);
   steps_per_epoch_ = steps_per_epoch(train_shards_.size(), recipe.train.global_batch);
   end_step_ = recipe.train.epochs * steps_per_epoch_;
   if (recipe.train.max_steps > 0) end_step_ = std::min(end_step_, recipe.train.max_steps);
@@ -118,20 +101,10 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
             .global_batch = recipe.train.global_batch,
             .data_digest = train_shards_.digest()};
 
-  const DType dtype = network_.parameters.values().dtype();
-  loss_ = Tensor::zeros({1}, dtype, options.device);
-  records_ = Tensor::zeros({static_cast<std::int64_t>(micro_batches_.size() * sizeof(StepRecord))}, DType::kUInt8,
-                           options.device);
-  if (mixes(recipe)) {
-    const std::int64_t count = (recipe.train.global_batch + mix_group(recipe) - 1) / mix_group(recipe);
-    groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, options.device);
-  }
-  optimizer_.keep_rounded(network_.parameters.rounded());
-  connect_reducer();
   if (is_main()) {
     folder_ = std::make_unique<RunFolder>(options.run_folder);
     log_ = TrainLog(folder_.get());
-    saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, optimizer_);
+    saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, step_.optimizer());
   }
   open_run_folder(options);
 }
@@ -142,6 +115,7 @@ void Trainer::open_run_folder(const TrainOptions& options) {
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
     folder_->remove_leftovers();
     if (options.resume) resume_from_newest(options.allow_change);
+    if (!options.init.empty() && state_.step == 0) start_from(options.init);
     folder_->truncate_metrics(state_.metrics_lines);
     folder_->write_recipe(recipe_.to_toml());
   }
@@ -150,6 +124,15 @@ void Trainer::open_run_folder(const TrainOptions& options) {
     samples_.open(concat(options.run_folder, "/samples-", communicator_.rank(), ".txt"), std::ios::app);
     QM_CHECK(samples_, IoError, options.run_folder, ": samples cannot be logged there");
   }
+}
+
+void Trainer::start_from(const std::string& checkpoint) {
+  const Tensor& values = network_.parameters.values();
+  for (const std::string& line :
+       load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values)) {
+    folder_->log(line);
+  }
+  if (step_.optimizer().ema().defined()) step_.optimizer().ema().copy_from(values);
 }
 
 void Trainer::resume_from_newest(bool allow_change) {
@@ -165,10 +148,10 @@ void Trainer::resume_from_newest(bool allow_change) {
   const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
-  load_named_tensors(checkpoint.exp_avg, parameters, optimizer_.exp_avg(), "optimizer/exp_avg", found->path);
-  load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer_.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
-  if (optimizer_.ema().defined()) {
-    load_named_tensors(checkpoint.ema, parameters, optimizer_.ema(), "ema", found->path);
+  load_named_tensors(checkpoint.exp_avg, parameters, step_.optimizer().exp_avg(), "optimizer/exp_avg", found->path);
+  load_named_tensors(checkpoint.exp_avg_sq, parameters, step_.optimizer().exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
+  if (step_.optimizer().ema().defined()) {
+    load_named_tensors(checkpoint.ema, parameters, step_.optimizer().ema(), "ema", found->path);
   }
   const TrainingState own = state_;
   state_ = checkpoint.state;
@@ -199,7 +182,7 @@ void Trainer::move_to_other_batches(std::int64_t saved_global_batch) {
 
 void Trainer::share_state_with_ranks() {
   for (const Tensor& tensor :
-       {network_.parameters.values(), optimizer_.exp_avg(), optimizer_.exp_avg_sq(), optimizer_.ema()}) {
+       {network_.parameters.values(), step_.optimizer().exp_avg(), step_.optimizer().exp_avg_sq(), step_.optimizer().ema()}) {
     if (tensor.defined()) communicator_.broadcast(tensor, 0);
   }
   network_.parameters.round();
@@ -210,25 +193,14 @@ void Trainer::share_state_with_ranks() {
   saved_step_ = state_.step;
 }
 
-void Trainer::connect_reducer() {
-  std::vector<GradientRange> ranges;
-  for (const auto& parameter : network_.parameters.list()) ranges.push_back({parameter.offset, parameter.count()});
-  reducer_ = std::make_unique<GradientReducer>(communicator_, network_.parameters.gradients(), ranges, kBucketBytes);
-  std::size_t index = 0;
-  for (const auto& parameter : network_.parameters.list()) {
-    parameter.tensor.set_grad_hook([this, index] { reducer_->mark_ready(index); });
-    ++index;
-  }
-}
-
 /// Batches in the order the steps from here on use them: micro-batch by micro-batch, step by step, epoch by epoch.
 std::unique_ptr<Loader> Trainer::make_loader() const {
   auto next = [this, step = state_.step, micro = std::size_t{0}]() mutable -> std::optional<BatchRequest> {
     if (step >= end_step_) return std::nullopt;
-    const Share& share = micro_batches_[micro];
+    const Share& share = step_.micro_batches()[micro];
     const std::int64_t first = step % steps_per_epoch_ * recipe_.train.global_batch + share.first;
     const BatchRequest request{static_cast<std::uint32_t>(step / steps_per_epoch_), first, share.count, true};
-    if (++micro == micro_batches_.size()) {
+    if (++micro == step_.micro_batches().size()) {
       micro = 0;
       ++step;
     }
@@ -255,6 +227,7 @@ void Trainer::run() {
 void Trainer::train() {
   if (state_.evaluation_pending) evaluate_and_save();
   loader_ = make_loader();
+  if (!finished_run()) put_batches(state_.step);
   log_.start(state_.step);
   while (!finished_run()) {
     check_stop(communicator_);
@@ -266,7 +239,7 @@ void Trainer::train() {
       state_.step_in_epoch = 0;
       ++state_.epoch;
     }
-    if (optimizer_.ema().defined() && !skipped) ++state_.ema_updates;
+    if (step_.optimizer().ema().defined() && !skipped) ++state_.ema_updates;
     if (state_.step % recipe_.train.log_every == 0 || finished_run()) log_step();
     evaluate_and_save();
     if (saver_) saver_->poll();
@@ -280,78 +253,21 @@ void Trainer::evaluate_and_save() {
   new_best_ = false;
 }
 
+/// The step after the one that is being computed is on its way to the device meanwhile.
 void Trainer::train_step() {
-  write_step_inputs();
-  network_.parameters.gradients().zero();
-  loss_.zero();
-  for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
-    const auto batch = loader_->next();
-    QM_CHECK(batch, Error, "the loader ended before step ", state_.step);
-    if (samples_.is_open()) log_samples(*batch);
-    if (micro + 1 == micro_batches_.size()) reducer_->begin();
-    forward_backward(*batch, micro);
-  }
-  reducer_->finish();
-  if (fault_point("loss")) fill(loss_, std::numeric_limits<double>::quiet_NaN());
-  communicator_.all_reduce_sum(loss_);
-  optimizer_.step(static_cast<const StepRecord*>(records_.raw()), loss_);
+  if (samples_.is_open()) samples_ << coming_samples_ << std::flush;
+  step_.run(state_.step, state_.epoch, schedule_.learning_rate(state_.step));
+  if (state_.step + 1 < end_step_) put_batches(state_.step + 1);
 }
 
-void Trainer::write_step_inputs() {
-  const auto step = static_cast<std::uint32_t>(state_.step);
-  std::vector<StepRecord> records;
-  for (const Share& share : micro_batches_) {
-    StepRecord record{.seed = recipe_.seed,
-                      .step = step,
-                      .first_position = static_cast<std::uint32_t>(share.first),
-                      .learning_rate = schedule_.learning_rate(state_.step),
-                      .ema_decay = recipe_.train.ema_decay};
-    optimizer_.correct_bias(record);
-    records.push_back(record);
+void Trainer::put_batches(std::int64_t step) {
+  coming_samples_.clear();
+  for (std::size_t micro = 0; micro < step_.micro_batches().size(); ++micro) {
+    auto batch = loader_->next();
+    QM_CHECK(batch, Error, "the loader ended before step ", step);
+    if (samples_.is_open()) coming_samples_ += sample_lines(*batch, step);
+    step_.put(std::move(*batch));
   }
-  copy_to_device(records, records_);
-  if (!groups_.defined()) return;
-  std::vector<MixGroup> groups(static_cast<std::size_t>(groups_.count()) / sizeof(MixGroup));
-  const bool off = recipe_.mix.off_epoch > 0 && state_.epoch >= recipe_.mix.off_epoch;
-  for (std::size_t g = 0; g < groups.size() && !off; ++g) {
-    groups[g] = draw_mix(mix_config(recipe_), recipe_.seed, step, static_cast<std::uint32_t>(g), recipe_.model.height,
-                         recipe_.model.width);
-  }
-  copy_to_device(groups, groups_);
-}
-
-void Trainer::forward_backward(const Batch& batch, std::size_t micro) {
-  const StepRecord* record = static_cast<const StepRecord*>(records_.raw()) + micro;
-  MixSettings settings{
-      .normalization = normalization(recipe_),
-      .label_smoothing = recipe_.train.label_smoothing,
-      .classes = recipe_.model.classes,
-      .group = mix_group(recipe_),
-      .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
-      .record = record,
-      .erased = {}};
-  const Device device = network_.device();
-  if (batch.erased.defined()) settings.erased = batch.erased.to(device);
-  const MixedBatch mixed =
-      mix_images(batch.images.to(device), batch.labels.to(device), settings, network_.parameters.activations());
-  Tape tape;
-  if (prepare_tape_) prepare_tape_(tape);
-  Tensor loss;
-  {
-    Tape::Recording recording(tape);
-    const Tensor logits = (*network_.model)(mixed.x, ForwardContext{.record = record});
-    loss = soft_cross_entropy(logits, mixed.targets, 1.0 / static_cast<double>(recipe_.train.global_batch));
-  }
-  tape.backward(loss);
-  visit_real(loss_.dtype(), "trainer", [&]<class T>() {
-    add_inplace<T>(loss_.stream(), loss.data<T>(), loss_.data<T>(), 1);
-  });
-}
-
-void Trainer::log_samples(const Batch& batch) {
-  std::int64_t position = batch.request.first_position;
-  for (const std::uint64_t id : batch.ids) samples_ << state_.step << ' ' << position++ << ' ' << id << '\n';
-  samples_.flush();
 }
 
 // ---- what is due when ------------------------------------------------------------------------------------------------
@@ -370,11 +286,11 @@ bool Trainer::checkpoint_due() const {
 // ---- reports ---------------------------------------------------------------------------------------------------------
 
 void Trainer::log_start() {
-  const Share& micro = micro_batches_.front();
+  const Share& micro = step_.micro_batches().front();
   log_.line(concat(recipe_.name, ": ", network_.parameters.count(), " parameters, ", to_string(recipe_.precision),
-                   " on ", loss_.device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
+                   " on ", step_.loss().device().name(), ", ", communicator_.size(), " ranks (", communicator_.name(),
                    "), global batch ", recipe_.train.global_batch, " = ", communicator_.size(), " x ",
-                   micro_batches_.size(), " x ", micro.count));
+                   step_.micro_batches().size(), " x ", micro.count));
   log_.line(concat(train_shards_.size(), " training images, ", val_shards_.size(), " for evaluation; ",
                    steps_per_epoch_, " steps an epoch (",
                    train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
@@ -390,11 +306,11 @@ void Trainer::log_step() {
              .steps_per_epoch = steps_per_epoch_,
              .epochs = recipe_.train.epochs,
              .global_batch = recipe_.train.global_batch,
-             .loss = loss_.to(DType::kFloat64).to_vector<double>().at(0),
-             .grad_norm = optimizer_.grad_norm().to_vector<double>().at(0),
+             .loss = step_.loss().to(DType::kFloat64).to_vector<double>().at(0),
+             .grad_norm = step_.optimizer().grad_norm().to_vector<double>().at(0),
              .learning_rate = schedule_.learning_rate(state_.step - 1),
              .wait_seconds = loader_->wait_seconds(),
-             .memory_bytes = static_cast<std::int64_t>(allocator_for(loss_.device()).stats().peak)});
+             .memory_bytes = static_cast<std::int64_t>(allocator_for(step_.loss().device()).stats().peak)});
 }
 
 void Trainer::run_evaluation() {
@@ -402,7 +318,7 @@ void Trainer::run_evaluation() {
   const auto start = TrainLog::Clock::now();
   const EvalResult trained = evaluate(network_, recipe_, val_shards_, communicator_);
   EvalResult averaged;
-  const Tensor& ema = optimizer_.ema();
+  const Tensor& ema = step_.optimizer().ema();
   if (ema.defined()) {
     const BorrowedWeights borrowed(network_.parameters, ema);
     averaged = evaluate(network_, recipe_, val_shards_, communicator_);

@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "autograd/optim/adamw.h"
 #include "autograd/tape.h"
 #include "data/shard.h"
 #include "dist/communicator.h"
@@ -24,6 +23,7 @@
 #include "launch/run_folder.h"
 #include "launch/schedule.h"
 #include "launch/train_log.h"
+#include "launch/train_step.h"
 
 namespace qm {
 
@@ -33,6 +33,7 @@ struct TrainOptions {
   bool log_samples = false;   ///< write samples-<rank>.txt, a line "step position id" a sample, to the run folder
   bool allow_change = false;  ///< resume although recipe or data differ from the checkpoint's
   Device device;
+  std::string init{};  ///< checkpoint whose weights a new run starts from; "" = the recipe's seed
 };
 
 class Trainer {
@@ -48,17 +49,15 @@ class Trainer {
 
  private:
   void open_run_folder(const TrainOptions& options);
+  void start_from(const std::string& checkpoint);
   void resume_from_newest(bool allow_change);
   void move_to_other_batches(std::int64_t saved_global_batch);
   void share_state_with_ranks();
-  void connect_reducer();
   std::unique_ptr<Loader> make_loader() const;
 
   void train();
   void train_step();
-  void write_step_inputs();
-  void forward_backward(const Batch& batch, std::size_t micro);
-  void log_samples(const Batch& batch);
+  void put_batches(std::int64_t step);
 
   // Steps that are not finite (trainer_replay.cpp). The first is collective, and throws.
   void check_finite();
@@ -83,27 +82,22 @@ class Trainer {
   Communicator& communicator_;
   ShardSet train_shards_, val_shards_;
   Network network_;
-  AdamW optimizer_;
-  std::unique_ptr<GradientReducer> reducer_;
+  TrainStep step_;
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
   TrainLog log_;
   std::ofstream samples_;  // open where samples are logged
+  std::string coming_samples_;  // lines of the batches that put() has brought last
 
-  std::vector<Share> micro_batches_;  // of this rank, as positions of the global batch
   std::int64_t steps_per_epoch_ = 0;
   std::int64_t end_step_ = 0;
   Schedule schedule_;
   TrainingState state_;
   std::int64_t saved_step_ = 0;  // of the newest step-*.h5
   std::int64_t skips_in_a_row_ = 0;
-  std::function<void(Tape&)> prepare_tape_;  // of a replay: looks at everything; else empty
   bool new_best_ = false;        // whether this step's evaluation was the best so far
 
   std::unique_ptr<CheckpointSaver> saver_;  // rank 0 only
   std::unique_ptr<Loader> loader_;
-  Tensor records_;  // StepRecord of each micro-batch, device memory
-  Tensor groups_;   // MixGroup of each group of the global batch, device memory; undefined without mixing
-  Tensor loss_;     // (1), of the step
 };
 
 }  // namespace qm

@@ -18,7 +18,7 @@ std::string joined(const std::vector<std::uint64_t>& ids) {
 }  // namespace
 
 void Trainer::check_finite() {
-  const std::int64_t step = optimizer_.not_finite().to_vector<std::int32_t>().at(0);
+  const std::int64_t step = step_.optimizer().not_finite().to_vector<std::int32_t>().at(0);
   if (step == 0) return;
   throw Error(concat("the loss or a gradient is not finite at step ", step, ": ", replay(step - 1),
                      "; nothing was saved since the last checkpoint"));
@@ -26,7 +26,7 @@ void Trainer::check_finite() {
 
 bool Trainer::skip_if_not_finite() {
   if (recipe_.train.not_finite != NotFinite::kSkip) return false;
-  if (optimizer_.not_finite().to_vector<std::int32_t>().at(0) == 0) {
+  if (step_.optimizer().not_finite().to_vector<std::int32_t>().at(0) == 0) {
     skips_in_a_row_ = 0;
     return false;
   }
@@ -34,7 +34,7 @@ bool Trainer::skip_if_not_finite() {
   QM_CHECK(++skips_in_a_row_ < kMostSkipsInARow, Error, "the loss or a gradient is not finite at step ",
            state_.step + 1, ", as in the ", kMostSkipsInARow - 1, " steps before: ", what);
   log_.line(concat("skipped step ", state_.step + 1, ", whose loss or gradients are not finite: ", what));
-  optimizer_.not_finite().zero();
+  step_.optimizer().not_finite().zero();
   return true;
 }
 
@@ -48,17 +48,14 @@ std::string Trainer::replay(std::int64_t step) {
   check.look_at_weights();
   finding = check.finding();
   if (finding.empty()) {
-    prepare_tape_ = [&check](Tape& tape) { check.watch(tape); };
-    write_step_inputs();
-    network_.parameters.gradients().zero();
     const auto loader = make_loader();
-    for (std::size_t micro = 0; micro < micro_batches_.size() && check.finding().empty(); ++micro) {
+    step_.begin_replay(step, step / steps_per_epoch_);
+    for (std::size_t micro = 0; micro < step_.micro_batches().size() && check.finding().empty(); ++micro) {
       const auto batch = loader->next();
       QM_CHECK(batch, Error, "the loader ended before step ", state_.step);
-      forward_backward(*batch, micro);
+      step_.replay(*batch, micro, [&check](Tape& tape) { check.watch(tape); });
       if (!check.finding().empty()) finding = concat(check.finding(), "; samples ", joined(batch->ids));
     }
-    prepare_tape_ = {};
   }
   state_ = state;
   const std::vector<std::string> findings = communicator_.all_gather_bytes(finding);

@@ -132,6 +132,11 @@ class FieldReader {
   static void read(const TomlEntry& entry, double& value, const RealRange& range) {
     value = real(entry, entry.value, range);
   }
+  static void read(const TomlEntry& entry, bool& value) {
+    const bool* flag = entry.value.as<bool>();
+    if (!flag) fail(entry, "true or false", entry.value.description());
+    value = *flag;
+  }
   static void read(const TomlEntry& entry, std::string& value) { value = string(entry); }
   static void read(const TomlEntry& entry, std::string& value, Choices choices) {
     value = string(entry);

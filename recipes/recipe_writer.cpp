@@ -10,6 +10,9 @@ namespace {
 std::string value_text(std::int64_t value) {
   return std::to_string(value);
 }
+std::string value_text(bool value) {
+  return value ? "true" : "false";
+}
 std::string value_text(std::uint64_t value) {
   return std::to_string(value);
 }

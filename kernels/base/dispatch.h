@@ -5,13 +5,26 @@
 
 #include "kernels/base/device.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/profile.h"
+
+namespace qm {
+/// Of a contract that does not say.
+template <class Args>
+OpCost cost_of(const Args&) {
+  return {};
+}
+}  // namespace qm
 
 /// In a contract function on element type T: calls qm::cpu::op(args) on a CPU stream and qm::cuda::op(stream, args) on a
 /// CUDA stream. Throws CudaError where this build has no back-end for the device, ShapeError for double on CUDA and for
 /// bfloat16 on the CPU.
+///
+/// The call is a range of kernels/base/profile.h; a contract that defines OpCost cost_of(const Args<T>&) beside its checks says
+/// what it has to move and compute.
 #ifdef QM_HAVE_CUDA
 #define QM_DISPATCH(op, stream, args)                                                 \
   do {                                                                                \
+    const ::qm::OpRange range(stream, #op, cost_of(args));                            \
     if ((stream).device.type == ::qm::DeviceType::kCpu) QM_DISPATCH_CPU(op, args);    \
     if constexpr (std::is_same_v<T, double>) {                                        \
       ::qm::throw_cpu_only(#op);                                                      \
@@ -23,6 +36,7 @@
 #else
 #define QM_DISPATCH(op, stream, args)                                               \
   do {                                                                              \
+    const ::qm::OpRange range(stream, #op, cost_of(args));                          \
     if ((stream).device.type == ::qm::DeviceType::kCpu) QM_DISPATCH_CPU(op, args);  \
     ::qm::throw_no_backend(#op, (stream).device);                                   \
   } while (false)

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -179,6 +180,50 @@ TEST(data, loader_erases_and_repeats_by_position_alone) {
     }
   }
   EXPECT_FALSE(loader.next()->erased.defined());
+}
+
+/// (position, id, digest of the augmented bytes and boxes) of all steps of an epoch, as ranks that share global batches
+/// and decode on so many threads get them.
+std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> delivered(const DataSet& data, std::int64_t ranks,
+                                                                              std::int64_t threads, std::uint32_t epoch,
+                                                                              std::int64_t first_step) {
+  constexpr std::int64_t kBatch = 8, kSteps = kSamples / kBatch;
+  std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> result;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    LoaderConfig config = config_of(threads, 2);
+    config.erasing = {.probability = 0.5, .fill = EraseFill::kPixel, .count = 2};
+    config.augment.rand_augment = {.layers = 2, .magnitude = 9, .magnitude_std = 0.5};
+    std::vector<BatchRequest> requests;
+    for (std::int64_t step = first_step; step < kSteps; ++step) {
+      requests.push_back({epoch, step * kBatch + rank * (kBatch / ranks), kBatch / ranks, true});
+    }
+    Loader loader(data.shards(), config, in_turn(requests));
+    while (const auto batch = loader.next()) {
+      const Bytes images = batch->images.to_vector<std::uint8_t>(), boxes = batch->erased.to_vector<std::uint8_t>();
+      const std::size_t size = images.size() / batch->ids.size(), box_size = boxes.size() / batch->ids.size();
+      for (std::size_t row = 0; row < batch->ids.size(); ++row) {
+        const std::uint64_t digest = digest_of(std::span(images).subspan(row * size, size)) ^
+                                     digest_of(std::span(boxes).subspan(row * box_size, box_size));
+        result.emplace_back(batch->request.first_position + static_cast<std::int64_t>(row), batch->ids[row], digest);
+      }
+    }
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+TEST(data, loader_delivers_the_same_on_any_ranks_and_threads) {
+  const DataSet data;
+  for (const std::uint32_t epoch : {0u, 5u}) {
+    const auto expected = delivered(data, 1, 1, epoch, 0);
+    ASSERT_EQ(expected.size(), 16u);
+    for (const std::int64_t ranks : {1, 2, 4}) {
+      for (const std::int64_t threads : {1, 3, 8}) EXPECT_EQ(delivered(data, ranks, threads, epoch, 0), expected);
+    }
+    // Stopped after the first step and resumed on other ranks.
+    const decltype(expected) rest(expected.begin() + 8, expected.end());
+    EXPECT_EQ(delivered(data, 4, 3, epoch, 1), rest);
+  }
 }
 
 TEST(data, loader_batches_stay_as_they_are) {

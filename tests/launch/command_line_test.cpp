@@ -174,7 +174,7 @@ TEST(launch, program_refuses_what_it_does_not_understand) {
   expect_failure(run_quadmamba({}), 2, "expected a command");
   expect_failure(run_quadmamba({"trian"}), 2, "unknown command 'trian'");
   expect_failure(run_quadmamba({"--verbose"}), 2, "unknown command '--verbose'");
-  expect_failure(run_quadmamba({"pack", "--split", "train"}), 2, "pack: --input DIR is missing");
+  expect_failure(run_quadmamba({"pack", "--split", "train"}), 2, "pack: --input DIR|TAR is missing");
   for (const char* command :
        {"pack", "train", "eval", "predict", "inspect", "bench", "data-grid", "glyphs", "quadrants"}) {
     expect_failure(run_quadmamba({command, "--no-such-option"}), 2, "unknown option --no-such-option");

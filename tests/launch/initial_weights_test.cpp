@@ -1,0 +1,107 @@
+// Fine-tuning: a run that starts from another's weights.
+#include "launch/initial_weights.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/launch/small_project.h"
+#include "tests/support/damaged_file.h"
+
+namespace qm {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+/// A store with the given parameters, each of its own constant.
+void fill(ParameterStore& store, const std::vector<std::pair<std::string, Shape>>& parameters, double first) {
+  for (const auto& [name, shape] : parameters) store.add(name, shape, initial::constant(first++));
+  store.allocate(DType::kFloat32, Device{}, 0);
+}
+
+Strings load(const std::vector<std::pair<std::string, Shape>>& parameters, const Strings& classes,
+             const Checkpoint& checkpoint, ParameterStore& store) {
+  const TemporaryFolder folder;
+  write_checkpoint(folder / "a.h5", checkpoint);
+  fill(store, parameters, 10);
+  return load_initial_weights(folder / "a.h5", classes, store, store.values());
+}
+
+const std::vector<std::pair<std::string, Shape>> kTwoClasses = {
+    {"body.weight", {2, 2}}, {"classifier.head.weight", {2, 3}}, {"classifier.head.bias", {2}}};
+
+Checkpoint checkpoint_of_two_classes() {
+  Checkpoint checkpoint{.model = {{"body.weight", Tensor::from(std::vector<float>{1, 2, 3, 4}, {2, 2})},
+                                  {"classifier.head.weight", Tensor::from(std::vector<float>(6, 5), {2, 3})},
+                                  {"classifier.head.bias", Tensor::from(std::vector<float>(2, 6), {2})}},
+                        .ema = {},
+                        .exp_avg = {},
+                        .exp_avg_sq = {},
+                        .state = {.step = 7},
+                        .recipe = "",
+                        .revision = "",
+                        .class_names = {"ant", "bee"}};
+  return checkpoint;
+}
+
+float first_of(const ParameterStore& store, const std::string& name) {
+  return ParameterStore::view(*store.find(name), store.values()).to_vector<float>().at(0);
+}
+
+TEST(launch, initial_weights_take_all_that_fits) {
+  ParameterStore store;
+  const Strings report = load(kTwoClasses, {"ant", "bee"}, checkpoint_of_two_classes(), store);
+  ASSERT_EQ(report.size(), 1u);
+  EXPECT_NE(report[0].find("3 of 3 parameters, 12 numbers, model weights of step 7"), std::string::npos) << report[0];
+  EXPECT_EQ(first_of(store, "body.weight"), 1);
+  EXPECT_EQ(first_of(store, "classifier.head.bias"), 6);
+}
+
+TEST(launch, initial_weights_leave_the_head_of_other_classes) {
+  ParameterStore renamed, three;
+  Strings report = load(kTwoClasses, {"ant", "cat"}, checkpoint_of_two_classes(), renamed);
+  EXPECT_EQ(report.at(1),
+            "  initialised anew: classifier.head.weight: of other classes in the file, (2, 3) in the model");
+  EXPECT_EQ(first_of(renamed, "classifier.head.weight"), 11);
+
+  Checkpoint checkpoint = checkpoint_of_two_classes();
+  checkpoint.ema = checkpoint.model;
+  checkpoint.ema[0].tensor = Tensor::from(std::vector<float>{9, 2, 3, 4}, {2, 2});
+  checkpoint.ema.push_back({"extra", Tensor::from(std::vector<float>{1}, {1})});
+  report = load({{"body.weight", {2, 2}}, {"classifier.head.weight", {3, 3}}, {"classifier.head.bias", {3}}},
+                {"ant", "bee", "cat"}, checkpoint, three);
+  EXPECT_EQ(report,
+            (Strings{report[0], "  initialised anew: classifier.head.weight: (2, 3) in the file, (3, 3) in the model",
+                     "  initialised anew: classifier.head.bias: (2) in the file, (3) in the model",
+                     "  not taken: extra: (1) only in the file"}));
+  EXPECT_EQ(first_of(three, "body.weight"), 9);
+  EXPECT_EQ(first_of(three, "classifier.head.weight"), 11);
+}
+
+TEST(launch, initial_weights_of_another_model_are_refused) {
+  ParameterStore store;
+  const std::string error = error_of<ConfigError>([&] {
+    load({{"body.weight", {4}}, {"more", {1}}}, {"ant", "bee"}, checkpoint_of_two_classes(), store);
+  });
+  EXPECT_NE(
+      error.find("does not fit this model: body.weight: (2, 2) in the file, (4) in the model; more: missing in the "
+                 "file, (1) in the model"),
+      std::string::npos)
+      << error;
+}
+
+TEST(launch, train_starts_from_another_runs_weights) {
+  const SmallProject project;
+  project.expect_train("first", {.settings = {"train.max_steps=5"}});
+  Strings arguments = project.train_arguments("second", {.settings = {"train.max_steps=1"}});
+  arguments.insert(arguments.end(), {"--init", project.checkpoint("first", 5)});
+  const ProgramResult result = run_on_ranks(1, arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.describe();
+  const std::vector<std::uint8_t> log = bytes_of_file(project / "second/log.txt");
+  const std::string text(log.begin(), log.end());
+  EXPECT_NE(text.find("initial weights from"), std::string::npos);
+  EXPECT_EQ(text.find("anew"), std::string::npos);
+  project.expect_train("third", {.settings = {"train.max_steps=1"}});
+  EXPECT_NE(project.losses("second").at(0), project.losses("third").at(0));
+}
+
+}  // namespace
+}  // namespace qm
