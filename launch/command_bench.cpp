@@ -9,6 +9,7 @@
 #include "data/shard.h"
 #include "launch/commands.h"
 #include "launch/factory.h"
+#include "launch/model_bench.h"
 
 namespace qm {
 namespace {
@@ -149,26 +150,43 @@ void print_row(const char* what, double seconds, std::int64_t images, std::int64
 
 }  // namespace
 
-int run_bench(std::span<const std::string> arguments, const Environment&) {
+int run_bench(std::span<const std::string> arguments, const Environment& environment) {
   std::string what, recipe_file, data, split = "train", device = "auto";
-  std::int64_t threads = std::max(1u, std::thread::hardware_concurrency()), seconds = 5, batch = 128;
+  std::int64_t threads = std::max(1u, std::thread::hardware_concurrency()), seconds = 5, batch = 128, steps = 20;
+  bool json = false;
   std::vector<std::string> overrides;
   CommandLine line("bench",
-                   "Measures how fast the training images of a recipe are read, decoded, resized and augmented: each\n"
-                   "part by itself, decoding alone, and all of it through the loader to normalised tensors.");
-  line.positional("WHAT", what, "data");
+                   "train, infer: how fast a recipe's network trains and infers on random images that lie on the device\n"
+                   "already, eagerly and as a graph, and where the time goes.\n"
+                   "data: how fast its training images are read, decoded, resized and augmented: each part by itself,\n"
+                   "decoding alone, and all of it through the loader to normalised tensors.");
+  line.positional("WHAT", what, "train, infer or data");
   line.positional("RECIPE", recipe_file, "a TOML file; see recipes/");
-  line.required_option("data", "DIR", data, "folder with the shards");
+  line.option("data", "DIR", data, "of data: folder with the shards");
   line.option("split", "NAME", split, "which shards");
   line.option("threads", "N", threads, {1, 1024}, "that decode");
   line.option("seconds", "N", seconds, {1, 3600}, "a measurement takes; there are three");
-  line.option("batch", "N", batch, {1, 65536}, "images handed out at once");
-  line.choice("device", {"auto", "cpu", "cuda"}, device, "where the tensors are wanted");
+  line.option("batch", "N", batch, {1, 65536}, "of data: images handed out at once");
+  line.option("steps", "N", steps, {2, 100000}, "of train and infer: steps that are timed");
+  line.flag("json", json, "of train and infer: one JSON object instead of tables");
+  line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute, or the tensors are wanted");
   line.assignments("set", overrides, "replace a key of the recipe, such as augment.rand_augment=''");
   if (!line.parse(arguments)) return 0;
-  QM_CHECK(what == "data", UsageError, "bench: expected data, got '", what, "'");
+  QM_CHECK(what == "train" || what == "infer" || what == "data", UsageError,
+           "bench: expected train, infer or data, got '", what, "'");
 
   Recipe recipe = Recipe::load(recipe_file, overrides);
+  if (what != "data") {
+    const ModelBenchOptions options{choose_device(device, recipe.precision, environment), steps, json};
+    if (what == "infer") {
+      bench_inference(recipe, options);
+    } else {
+      const auto communicator = environment.make_communicator(options.device);
+      bench_training(recipe, options, *communicator);
+    }
+    return 0;
+  }
+  QM_CHECK(!data.empty(), UsageError, "bench data: missing --data DIR");
   recipe.data.threads = threads;
   const LoaderConfig config = loader_config(recipe);
   const auto opening = Clock::now();
@@ -186,7 +204,7 @@ int run_bench(std::span<const std::string> arguments, const Environment&) {
   print_row("augment", parts.augment, parts.images, threads);
   print_row("all of these", parts.all(), parts.images, threads);
   print_row("read and decode whole", whole.decode, whole.images, threads);
-  const Device where = choose_device(device, Precision::kFp32);
+  const Device where = choose_device(device, Precision::kFp32, environment);
   const double rate = bench.loaded(recipe, batch, where);
   const double decoding = static_cast<double>(threads * whole.images) / whole.decode;
   std::printf("loader, to tensors on %s: %.0f images/s, %.0f %% of decoding whole images alone\n", where.name().c_str(),

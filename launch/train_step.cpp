@@ -1,5 +1,6 @@
 #include "launch/train_step.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "autograd/ops/soft_cross_entropy.h"

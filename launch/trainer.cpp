@@ -2,14 +2,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 
-#include "autograd/ops/soft_cross_entropy.h"
-#include "autograd/tape.h"
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
 #include "kernels/base/fault.h"
-#include "kernels/memory.h"
 #include "launch/initial_weights.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
@@ -45,10 +41,7 @@ void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& v
   }
 }
 
- values.size() * sizeof(T));
-}
-
-/// While alive, the network computes with other weights than its own.
+/// "step position id" for every sample.
 std::string sample_lines(const Batch& batch, std::int64_t step) {
   std::string lines;
   std::int64_t position = batch.request.first_position;
@@ -56,6 +49,7 @@ std::string sample_lines(const Batch& batch, std::int64_t step) {
   return lines;
 }
 
+/// While alive, the network computes with other weights than its own.
 class BorrowedWeights {
  public:
   BorrowedWeights(const ParameterStore& parameters, const Tensor& others)

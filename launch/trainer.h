@@ -6,16 +6,12 @@
 #pragma once
 
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "autograd/tape.h"
 #include "data/shard.h"
 #include "dist/communicator.h"
-#include "dist/gradient_reducer.h"
-#include "dist/sharding.h"
 #include "launch/checkpoint_saver.h"
 #include "launch/evaluator.h"
 #include "launch/factory.h"
