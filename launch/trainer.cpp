@@ -160,7 +160,9 @@ void Trainer::resume_from_newest(bool allow_change) {
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer_.exp_avg(), "optimizer/exp_avg", found->path);
   load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer_.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
   if (optimizer_.ema().defined()) {
-    load_named_tensors(checkpoint.ema, parameters, optimizer_.ema(), "ema", found->path);
+    // With --allow-change an average may begin here, at the weights.
+    const bool begins = checkpoint.ema.empty();
+    load_named_tensors(begins ? checkpoint.model : checkpoint.ema, parameters, optimizer_.ema(), "ema", found->path);
   }
   const TrainingState own = state_;
   state_ = checkpoint.state;
