@@ -20,8 +20,9 @@ constexpr int kCall = 1, kAnswer = 2;  // tags
 constexpr Seconds kLookEvery{0.02};
 /// How long answers may take: many looks of a rank that waits, on a busy machine.
 constexpr Seconds kGrace{2};
-/// So long a wait polls, leaving the core to whoever wants it; then it sleeps between looks.
+/// So long a wait polls, leaving the core to whoever wants it now and then; after that it sleeps between polls.
 constexpr Seconds kPoll{1};
+constexpr int kPollsAtOnce = 64;
 constexpr std::chrono::microseconds kNap{100};
 
 /// A message of no bytes. Its request is dropped: it completes on its own or the job ends.
@@ -58,7 +59,9 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
   auto next_look = start + std::chrono::duration_cast<Clock::duration>(kLookEvery);
   for (;;) {
     int done = 0;
-    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation);
+    for (int poll = 0; poll < kPollsAtOnce && !done; ++poll) {
+      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation);
+    }
     if (done) return;
     const auto now = Clock::now();
     const Seconds waited = now - start;

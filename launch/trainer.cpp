@@ -142,10 +142,13 @@ void Trainer::resume_from_newest(bool allow_change) {
   const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
-  load_named_tensors(checkpoint.exp_avg, parameters, step_.optimizer().exp_avg(), "optimizer/exp_avg", found->path);
-  load_named_tensors(checkpoint.exp_avg_sq, parameters, step_.optimizer().exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
-  if (step_.optimizer().ema().defined()) {
-    load_named_tensors(checkpoint.ema, parameters, step_.optimizer().ema(), "ema", found->path);
+  AdamW& optimizer = step_.optimizer();
+  load_named_tensors(checkpoint.exp_avg, parameters, optimizer.exp_avg(), "optimizer/exp_avg", found->path);
+  load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
+  if (optimizer.ema().defined()) {
+    // With --allow-change an average may begin here, at the weights.
+    const bool begins = checkpoint.ema.empty();
+    load_named_tensors(begins ? checkpoint.model : checkpoint.ema, parameters, optimizer.ema(), "ema", found->path);
   }
   const TrainingState own = state_;
   state_ = checkpoint.state;

@@ -88,6 +88,16 @@ TEST(faults, another_global_batch_is_refused_with_a_diff_unless_asked_for) {
   EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 20)));
 }
 
+TEST(faults, an_average_may_begin_where_it_is_asked_for) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=5", "train.ema_decay=0"}});
+  const TrainCall call{.resume = true, .settings = {"train.max_steps=8"}, .options = {"--allow-change"}};
+  const ProgramResult result = project.train("run", call);
+  ASSERT_TRUE(result.succeeded()) << result.describe();
+  EXPECT_NE(result.out.find("train.ema_decay: 0"), std::string::npos) << result.describe();
+  EXPECT_NE(result.out.find("evaluation at step 8, ema weights"), std::string::npos) << result.describe();
+}
+
 TEST(faults, other_data_is_refused_unless_asked_for) {
   const SmallProject project, other(144);
   project.expect_train("run", {.settings = {"train.max_steps=5"}});

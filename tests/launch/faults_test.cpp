@@ -95,17 +95,17 @@ TEST(faults, a_frozen_rank_is_named_within_the_deadline) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(3));
   TrainCall call = with_fault(to_the_end(3), "stop@step:8,rank=2");
-  call.options.push_back("--deadline=4");
+  call.options.push_back("--deadline=8");
   const ProgramResult result = train_within_deadline(project, "frozen", call);
   EXPECT_FALSE(result.succeeded());
-  expect_said(result, "not done after 4 s; no sign of rank 2");
+  expect_said(result, "not done after 8 s; no sign of rank 2");
   expect_resumes_like_whole(project, "frozen", 3);
 }
 
 TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   const SmallProject project;
   TrainCall call = with_fault(to_the_end(2), "stop@evaluate:1,rank=0");
-  call.options.push_back("--deadline=4");
+  call.options.push_back("--deadline=8");
   expect_said(train_within_deadline(project, "frozen", call), "no sign of rank 0");
 }
 

@@ -151,10 +151,11 @@ TEST(faults, an_interrupt_from_a_terminal_is_a_saved_run) {
 
 TEST(faults, a_second_signal_ends_at_once) {
   const SmallProject project;
-  // A frozen rank, so that the others would wait their 600 s.
-  const ProgramResult result =
-      run_train_sh(project, "run", "sleep 1.5; kill -TERM $launcher; sleep 1.5; kill -TERM $launcher",
-                   {"--fault=stop@step:3,rank=1"});
+  // A rank frozen after its second step, so that the other would wait its 600 s.
+  const ProgramResult result = run_train_sh(project, "run",
+                                            R"(until (( $(wc -l < $metrics) >= 2 )); do sleep 0.05; done
+                                               sleep 1.5; kill -TERM $launcher; sleep 1.5; kill -TERM $launcher)",
+                                            {"--fault=stop@step:3,rank=1"});
   EXPECT_EQ(result.exit_code, 128 + 10) << result.describe();  // SIGUSR1, which the launcher makes of TERM
 }
 
