@@ -21,7 +21,7 @@ struct LoaderConfig {
   std::int64_t threads = 1;            ///< that decode
   std::int64_t prefetch = 1;           ///< batches in work or ready beyond the one handed out
   AugmentConfig augment;               ///< of training requests
-  ErasingConfig erasing;               ///< of training requests
+  ErasingConfig erasing{};               ///< of training requests
   std::int64_t repeats = 1;            ///< times a sample comes in an epoch's order (repeated_order)
   std::int64_t global_batch = 0;       ///< needed with repeats
   EvalTransformConfig eval;            ///< of evaluation requests
