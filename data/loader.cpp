@@ -132,7 +132,9 @@ class Loader::Workers {
 
   const Order& order_of(std::uint32_t epoch) {
     if (!order_ || order_epoch_ != epoch) {
-      order_ = repeated_order(config_.seed, epoch, shards_.size(), config_.repeats, config_.global_batch);
+      Order order = config_.window > 0 ? window_order(config_.seed, epoch, shards_.shard_sizes(), config_.window)
+                                       : epoch_order(config_.seed, epoch, shards_.size());
+      order_ = repeated_order(std::move(order), config_.repeats, config_.global_batch);
       order_epoch_ = epoch;
     }
     return *order_;

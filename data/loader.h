@@ -21,15 +21,16 @@ struct LoaderConfig {
   std::int64_t threads = 1;            ///< that decode
   std::int64_t prefetch = 1;           ///< batches in work or ready beyond the one handed out
   AugmentConfig augment;               ///< of training requests
-  ErasingConfig erasing;               ///< of training requests
+  ErasingConfig erasing{};             ///< of training requests
+  std::int64_t window = 0;             ///< training order by window_order() with so many samples; 0 = of all samples
   std::int64_t repeats = 1;            ///< times a sample comes in an epoch's order (repeated_order)
   std::int64_t global_batch = 0;       ///< needed with repeats
   EvalTransformConfig eval;            ///< of evaluation requests
 };
 
 /// `count` consecutive positions of an epoch. A training request takes the sample at position p from
-/// repeated_order(seed, epoch, n, repeats, global_batch) and augments it; an evaluation request takes sample p as it
-/// is.
+/// the epoch's order (data/sampler.h: of all, or by window; repeated) and augments it; an evaluation request takes
+/// sample p as it is.
 struct BatchRequest {
   std::uint32_t epoch = 0;
   std::int64_t first_position = 0;

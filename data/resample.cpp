@@ -92,30 +92,46 @@ PixelPair load_pair(const std::int32_t* values) {
   return pair;
 }
 
+/// The two halves of a sum, as to_pixel() rounds them.
+void write_pixel(PixelPair sum, std::uint8_t* out) {
+  using Pixel = std::int32_t __attribute__((vector_size(16)));
+  using Bytes = std::uint8_t __attribute__((vector_size(4)));
+  Pixel value = __builtin_shufflevector(sum, sum, 0, 1, 2, 3) + __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+  value >>= kWeightBits;
+  value = value < 0 ? Pixel{} : value;
+  value = value > 255 ? Pixel{} + 255 : value;
+  const Bytes bytes = __builtin_convertvector(value, Bytes);
+  std::memcpy(out, &bytes, kChannels);
+}
+
 /// in (height, width, 3) → out (height, out_width, 3). Rows are widened and weights repeated lane by lane, so that a
-/// step of the sum is two pixels in one vector instruction.
+/// step of the sum is two pixels in one vector instruction; all sums take equally many steps, which the processor
+/// foresees.
 void resample_rows(const PixelView& in, const Taps& taps, std::uint8_t* __restrict out) {
-  std::vector<std::int32_t> weights;  // of each run, filled up to whole pairs
-  std::vector<std::int64_t> first_weight;
-  for (const auto& run : taps.runs) {
-    first_weight.push_back(static_cast<std::int64_t>(weights.size()));
-    for (std::int64_t k = 0; k < run.count; ++k) weights.insert(weights.end(), kLanes, taps.weights[run.weight + k]);
-    if (run.count % 2 != 0) weights.insert(weights.end(), kLanes, 0);
+  std::int64_t steps = 0;
+  for (const auto& run : taps.runs) steps = std::max(steps, (run.count + 1) / 2);
+  std::vector<std::int32_t> weights(taps.runs.size() * static_cast<std::size_t>(steps * 2 * kLanes));
+  for (std::size_t i = 0; i < taps.runs.size(); ++i) {
+    std::int32_t* weight = weights.data() + static_cast<std::int64_t>(i) * steps * 2 * kLanes;
+    for (std::int64_t k = 0; k < taps.runs[i].count; ++k, weight += kLanes) {
+      std::fill(weight, weight + kLanes, taps.weights[taps.runs[i].weight + k]);
+    }
   }
-  std::vector<std::int32_t> row(static_cast<std::size_t>((in.width + 1) * kLanes));
+  std::vector<std::int32_t> row(static_cast<std::size_t>((in.width + 2 * steps) * kLanes));
   for (std::int64_t y = 0; y < in.height; ++y) {
     const std::uint8_t* pixel = in.row(y);
     for (std::int64_t x = 0; x < in.width; ++x, pixel += kChannels) {
       for (std::int64_t c = 0; c < kChannels; ++c) row[x * kLanes + c] = pixel[c];
     }
-    for (std::size_t i = 0; i < taps.runs.size(); ++i, out += kChannels) {
-      const std::int32_t* value = row.data() + taps.runs[i].first * kLanes;
-      const std::int32_t* weight = weights.data() + first_weight[i];
+    const std::int32_t* weight = weights.data();
+    for (const auto& run : taps.runs) {
+      const std::int32_t* value = row.data() + run.first * kLanes;
       PixelPair sum = {kHalf, kHalf, kHalf};
-      for (std::int64_t k = 0; k < taps.runs[i].count * kLanes; k += 2 * kLanes) {
-        sum += load_pair(weight + k) * load_pair(value + k);
+      for (std::int64_t k = 0; k < steps; ++k, weight += 2 * kLanes, value += 2 * kLanes) {
+        sum += load_pair(weight) * load_pair(value);
       }
-      for (std::int64_t c = 0; c < kChannels; ++c) out[c] = to_pixel(sum[c] + sum[c + kLanes]);
+      write_pixel(sum, out);
+      out += kChannels;
     }
   }
 }

@@ -215,6 +215,11 @@ const ShardSet::Shard& ShardSet::shard_of(std::int64_t index) const {
 std::int64_t ShardSet::size() const {
   return size_;
 }
+std::vector<std::int64_t> ShardSet::shard_sizes() const {
+  std::vector<std::int64_t> sizes;
+  for (const auto& shard : shards_) sizes.push_back(shard->index.samples());
+  return sizes;
+}
 const std::vector<std::string>& ShardSet::class_names() const {
   return class_names_;
 }

@@ -97,6 +97,7 @@ class ShardSet {
   ShardSet& operator=(ShardSet&&) noexcept;
 
   std::int64_t size() const;
+  std::vector<std::int64_t> shard_sizes() const;  ///< samples of each shard, in order
   std::int32_t label(std::int64_t index) const;  ///< 0 ≤ label < class_names().size()
   std::uint64_t id(std::int64_t index) const;
   std::int64_t height(std::int64_t index) const;

@@ -99,6 +99,7 @@ LoaderConfig loader_config(const Recipe& recipe) {
                       .rand_augment = rand_augment_config(recipe),
                       .color_jitter = {augment.color_jitter, augment.color_jitter_probability}},
           .erasing = erasing_config(augment),
+          .window = recipe.data.shuffle == "window" ? recipe.data.shuffle_window : 0,
           .repeats = augment.repeats,
           .global_batch = recipe.train.global_batch,
           .eval = {.resize = recipe.eval.short_side(std::max(recipe.model.height, recipe.model.width)),

@@ -292,6 +292,10 @@ void Trainer::log_start() {
                    steps_per_epoch_, " steps an epoch (",
                    train_shards_.size() - steps_per_epoch_ * recipe_.train.global_batch,
                    " images, others each epoch, are left out), to step ", end_step_));
+  if (recipe_.data.shuffle == "window") {
+    log_.line(concat("shuffled within a window of ", std::min(recipe_.data.shuffle_window, train_shards_.size()),
+                     " images over shards in random order"));
+  }
   if (finished_run() && !state_.evaluation_pending) log_.line(concat("nothing to do: the run stands at step ", state_.step));
 }
 

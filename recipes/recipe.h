@@ -42,6 +42,8 @@ struct Recipe {
     std::array<double, 3> std{0.229, 0.224, 0.225};
     std::int64_t threads = 2;   ///< decoding threads a rank
     std::int64_t prefetch = 4;  ///< batches decoded ahead
+    std::string shuffle = "full";         ///< "full", or "window": shards in random order, shuffled within a window only
+    std::int64_t shuffle_window = 65536;  ///< samples of a window
 
     friend bool operator==(const Data&, const Data&) = default;
   } data;

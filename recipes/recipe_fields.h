@@ -44,6 +44,7 @@ inline constexpr RealRange kFraction{0, 1, true};
 
 inline constexpr std::array<std::string_view, 5> kSizeNames{"nano", "lite", "tiny", "small", "base"};
 inline constexpr std::array<std::string_view, 3> kCropNames{"none", "pad", "resized"};
+inline constexpr std::array<std::string_view, 2> kShuffleNames{"full", "window"};
 inline constexpr std::array<std::string_view, 3> kEraseFillNames{"const", "rand", "pixel"};
 inline constexpr std::array<std::string_view, 3> kMixModeNames{"batch", "pair", "elem"};
 
@@ -98,6 +99,8 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("data.std", data.std, kPositive);
   visitor.field("data.threads", data.threads, IntegerRange{1, 1024});
   visitor.field("data.prefetch", data.prefetch, IntegerRange{1, 1024});
+  visitor.field("data.shuffle", data.shuffle, Choices(kShuffleNames));
+  visitor.field("data.shuffle_window", data.shuffle_window, kPositiveCount);
 
   auto& augment = recipe.augment;
   visitor.field("augment.crop", augment.crop, Choices(kCropNames));

@@ -158,7 +158,7 @@ TEST(data, loader_erases_and_repeats_by_position_alone) {
   config.augment.color_jitter = {{0.4, 0.4, 0.4, 0.1}, 1};
   config.repeats = 2;
   config.global_batch = 8;
-  const auto order = repeated_order(config.seed, 3, kSamples, 2, 8);
+  const auto order = repeated_order(epoch_order(config.seed, 3, kSamples), 2, 8);
   Loader loader(data.shards(), config, in_turn({{3, 8, 5, true}, {3, 13, 3, true}, {3, 0, 4, false}}));
   for (int i = 0; i < 2; ++i) {
     const auto batch = loader.next();
@@ -210,6 +210,16 @@ std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> delivered(co
   }
   std::sort(result.begin(), result.end());
   return result;
+}
+
+TEST(data, loader_follows_the_window_order) {
+  const DataSet data;
+  LoaderConfig config = config_of(2, 2);
+  config.window = 5;
+  const auto order = window_order(config.seed, 4, {kFirstShard, kSamples - kFirstShard}, 5);
+  Loader loader(data.shards(), config, in_turn({{4, 0, kSamples, true}}));
+  const auto batch = loader.next();
+  for (std::int64_t p = 0; p < kSamples; ++p) EXPECT_EQ(batch->ids[p], sample_id(order[p]));
 }
 
 TEST(data, loader_delivers_the_same_on_any_ranks_and_threads) {

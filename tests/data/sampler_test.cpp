@@ -43,7 +43,7 @@ TEST(data, sampler_order_is_uniform_over_permutations) {
 
 TEST(data, sampler_repeats_lie_apart_in_one_global_batch) {
   constexpr std::int64_t kSamples = 1000, kBatch = 96, kRepeats = 3;
-  const Order order = repeated_order(3, 1, kSamples, kRepeats, kBatch);
+  const Order order = repeated_order(epoch_order(3, 1, kSamples), kRepeats, kBatch);
   ASSERT_EQ(order.size(), 1000u);
   std::map<std::uint32_t, std::vector<std::int64_t>> positions;
   for (std::int64_t p = 0; p < kSamples; ++p) positions[order[p]].push_back(p);
@@ -54,12 +54,37 @@ TEST(data, sampler_repeats_lie_apart_in_one_global_batch) {
     EXPECT_EQ(at.front() / kBatch, at.back() / kBatch);
     EXPECT_EQ(at[1] - at[0], kBatch / kRepeats);
   }
-  EXPECT_EQ(repeated_order(3, 1, kSamples, 1, 0), epoch_order(3, 1, kSamples));
+  EXPECT_EQ(repeated_order(epoch_order(3, 1, kSamples), 1, 0), epoch_order(3, 1, kSamples));
   // Where the batch is no multiple, copies of one sample may be parted by its end, never beside each other.
-  const Order uneven = repeated_order(3, 1, kSamples, 3, 100);
+  const Order uneven = repeated_order(epoch_order(3, 1, kSamples), 3, 100);
   for (std::int64_t p = 0; p + 1 < kSamples; p += 2) EXPECT_NE(uneven[p], uneven[p + 1]);
-  EXPECT_THROW(repeated_order(3, 1, kSamples, 0, 1), ConfigError);
-  EXPECT_THROW(repeated_order(3, 1, kSamples, 2, 0), ConfigError);
+  EXPECT_THROW(repeated_order({1, 2}, 0, 1), ConfigError);
+  EXPECT_THROW(repeated_order({1, 2}, 2, 0), ConfigError);
+}
+
+TEST(data, sampler_window_order_stays_within_its_window) {
+  const std::vector<std::int64_t> shards = {100, 7, 250, 43};
+  constexpr std::int64_t kWindow = 64;
+  const Order order = window_order(5, 2, shards, kWindow);
+  Order sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  Order all(400);
+  std::iota(all.begin(), all.end(), 0u);
+  EXPECT_EQ(sorted, all);
+  // Undone within each window, it is the shards one after the other, each in its own order.
+  Order undone = order;
+  const Order in_turn = window_order(5, 2, shards, 1);
+  std::map<std::uint32_t, std::int64_t> place;
+  for (std::int64_t i = 0; i < 400; ++i) place[in_turn[i]] = i;
+  for (std::int64_t i = 0; i < 400; ++i) EXPECT_EQ(place[order[i]] / kWindow, i / kWindow);
+  int breaks = 0;
+  for (std::int64_t i = 1; i < 400; ++i) breaks += in_turn[i] != in_turn[i - 1] + 1;
+  EXPECT_LE(breaks, 3);
+  EXPECT_NE(order, in_turn);
+  EXPECT_NE(window_order(5, 3, shards, kWindow), order);
+  EXPECT_EQ(window_order(5, 2, shards, kWindow), order);
+  EXPECT_EQ(window_order(5, 2, {10}, 100).size(), 10u);
+  EXPECT_THROW(window_order(5, 2, shards, 0), ConfigError);
 }
 
 TEST(data, sampler_steps_drop_the_tail) {

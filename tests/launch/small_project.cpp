@@ -31,6 +31,9 @@ threads = 1
 crop = "pad"
 padding = 4
 flip = 0.5
+rand_augment = "rand-m9-mstd0.5-inc1"
+color_jitter = [0.4, 0.4, 0.4, 0.1]
+erase_probability = 0.25
 
 [mix]
 mixup = 0.8

@@ -32,8 +32,9 @@ struct TrainCall {
 };
 
 /// A temporary folder with packed glyphs (splits train and val), a recipe and the runs made from them. The recipe has
-/// everything on that makes a step differ from the next: crops, flips, mixup and cutmix, drop path, EMA, warm-up. It
-/// trains in double precision, logs every step, and saves at the end of epochs of 5 steps (120 images, 24 a batch).
+/// everything on that makes a step differ from the next: crops, flips, RandAugment, colour jitter, erasing, mixup and
+/// cutmix, drop path, EMA, warm-up. It trains in double precision, logs every step, and saves at the end of epochs of 5
+/// steps (120 images, 24 a batch).
 class SmallProject {
  public:
   explicit SmallProject(std::int64_t train_images = 120, std::int64_t val_images = 23);

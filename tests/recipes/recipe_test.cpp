@@ -74,6 +74,8 @@ mean = [0.1, 0.2, 0.30000000000000004]
 std = [1, 1e-30, 0.3]
 threads = 3
 prefetch = 7
+shuffle = "window"
+shuffle_window = 4096
 [augment]
 crop = "pad"
 padding = 4
@@ -146,6 +148,8 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.data.std, (std::array<double, 3>{1, 1e-30, 0.3}));
   EXPECT_EQ(r.data.threads, 3);
   EXPECT_EQ(r.data.prefetch, 7);
+  EXPECT_EQ(r.data.shuffle, "window");
+  EXPECT_EQ(r.data.shuffle_window, 4096);
   EXPECT_EQ(r.augment.crop, "pad");
   EXPECT_EQ(r.augment.padding, 4);
   EXPECT_EQ(r.augment.area, (std::array<double, 2>{0.2, 0.9}));

@@ -1,0 +1,146 @@
+// Damaged input for a minute: whatever the bytes, our readers throw an IoError or return something sound. Meant to be
+// run under AddressSanitizer, where a read beyond the end is a failure too.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+
+#include "data/exif.h"
+#include "data/image.h"
+#include "data/shard.h"
+#include "data/shard_index.h"
+#include "data/tar.h"
+#include "kernels/base/error.h"
+#include "tests/support/damaged_file.h"
+#include "tests/support/images.h"
+#include "tests/support/tar.h"
+#include "tests/support/temporary_folder.h"
+
+namespace qm {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+constexpr double kSecondsEach = 20;
+
+class Random {
+ public:
+  std::uint64_t below(std::uint64_t bound) {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return (state_ >> 33) % bound;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+};
+
+/// Flips, overwrites, cuts, repeats and removes, a few times.
+Bytes damaged(Bytes bytes, Random& random) {
+  const std::uint64_t changes = 1 + random.below(6);
+  for (std::uint64_t i = 0; i < changes && !bytes.empty(); ++i) {
+    const std::uint64_t at = random.below(bytes.size());
+    const auto place = bytes.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto length = static_cast<std::ptrdiff_t>(1 + random.below(std::min<std::uint64_t>(bytes.size() - at, 16)));
+    switch (random.below(6)) {
+      case 0:
+        *place ^= static_cast<std::uint8_t>(1u << random.below(8));
+        break;
+      case 1:
+        *place = static_cast<std::uint8_t>(random.below(256));
+        break;
+      case 2:
+        *place = random.below(2) == 0 ? 0xff : 0;
+        break;
+      case 3:
+        bytes.resize(at);
+        break;
+      case 4:
+        bytes.erase(place, place + length);
+        break;
+      default: {
+        const Bytes part(place, place + length);
+        bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(random.below(bytes.size())), part.begin(), part.end());
+      }
+    }
+  }
+  return bytes;
+}
+
+/// Feeds damaged copies of `seeds` to `read` for a while; only IoErrors may come out of it.
+void fuzz(const std::vector<Bytes>& seeds, const std::function<void(const Bytes&)>& read) {
+  Random random;
+  std::int64_t rounds = 0, refused = 0;
+  const auto start = std::chrono::steady_clock::now();
+  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < kSecondsEach) {
+    // In memory of exactly its size, so that a sanitizer sees every byte beyond it.
+    const Bytes bytes = damaged(seeds[random.below(seeds.size())], random);
+    ++rounds;
+    try {
+      read(bytes);
+    } catch (const IoError& error) {
+      ++refused;
+      ASSERT_STRNE(error.what(), "");
+    }
+  }
+  std::printf("%lld inputs, %lld refused\n", static_cast<long long>(rounds), static_cast<long long>(refused));
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, rounds);
+}
+
+TEST(data, fuzz_slow_image_decoders) {
+  Bytes exif = encode_jpeg(slope_image(16, 24, 3), 80);
+  const std::uint8_t tag[] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
+                              0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   6,   0, 0,  0, 0, 0, 0};
+  exif.insert(exif.begin() + 2, std::begin(tag), std::end(tag));
+  const std::vector<Bytes> seeds = {encode_jpeg(noise_image(17, 23, 1), 60), encode_jpeg(slope_image(40, 33, 2), 90),
+                                    exif, encode_png(noise_image(9, 7, 1)), encode_png(slope_image(20, 20, 2))};
+  fuzz(seeds, [](const Bytes& bytes) {
+    exif_orientation(bytes);
+    decode_region(bytes, [](ImageSize size) {
+      return Box{size.height / 3, size.width / 4, (size.height + 1) / 2, (size.width + 1) / 2};
+    });
+    const Image image = decode_image(bytes);
+    ASSERT_EQ(image.pixels.size(), static_cast<std::size_t>(image.height * image.width * 3));
+  });
+}
+
+TEST(data, fuzz_slow_archives) {
+  Bytes tar;
+  append_tar_entry(tar, "a/one", Bytes(700, 1));
+  append_tar_entry(tar, "long", Bytes(200, 'x'), 'L');
+  append_tar_entry(tar, "a/two", Bytes(10, 2));
+  append_tar_entry(tar, "pax", {'1', '5', ' ', 'p', 'a', 't', 'h', '=', 'b', '/', 'l', 'o', 'n', 'g', '\n'}, 'x');
+  append_tar_entry(tar, "a/three", Bytes(512, 3));
+  end_tar(tar);
+  const TemporaryFolder folder;
+  fuzz({tar}, [&](const Bytes& bytes) {
+    write_bytes(folder / "a.tar", bytes);
+    const InputFile file(folder / "a.tar");
+    for (const TarEntry& entry : list_tar(file, 0, file.size()).entries) {
+      ASSERT_LE(entry.offset + entry.size, file.size());
+    }
+  });
+}
+
+// A guard keeps damage from libhdf5; what passes it is what was written, and appended bytes are noticed too.
+TEST(data, fuzz_slow_shards) {
+  const TemporaryFolder folder;
+  ShardWriter writer(folder.path().string(), "train", 0, 1, {"ant", "bee"});
+  for (std::uint64_t id = 0; id < 5; ++id) {
+    writer.append(
+        {encode_png(noise_image(3, 4, static_cast<std::uint32_t>(id))), static_cast<std::int32_t>(id % 2), id, 3, 4});
+  }
+  writer.finish();
+  writer.publish();
+  const Bytes shard = bytes_of_file(writer.path());
+  fuzz({shard, Bytes(shard)}, [&](const Bytes& bytes) {
+    write_bytes(folder / "damaged.h5", bytes);
+    const ShardIndex index = read_shard_index(InputFile(folder / "damaged.h5"));
+    ASSERT_EQ(index.samples(), 5);
+    ASSERT_LE(index.data.end, bytes.size());
+    verify_shard(folder / "damaged.h5");
+  });
+}
+
+}  // namespace
+}  // namespace qm

@@ -1,0 +1,88 @@
+// A set as large as ImageNet, of tiny images: start-up, memory, and three epochs without growth.
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "data/loader.h"
+#include "data/sampler.h"
+#include "data/shard.h"
+#include "kernels/base/error.h"
+#include "tests/support/images.h"
+#include "tests/support/temporary_folder.h"
+
+namespace qm {
+namespace {
+
+constexpr std::int64_t kImages = 1'281'167, kShards = 137, kClasses = 1000, kBatch = 128;
+
+void write_shards(const std::string& folder) {
+  std::vector<std::string> classes;
+  for (std::int64_t label = 0; label < kClasses; ++label) classes.push_back(concat("n", 10'000'000 + label));
+  const std::vector<std::uint8_t> image = encode_png(noise_image(2, 2, 1));
+  for (std::int64_t number = 0; number < kShards; ++number) {
+    ShardWriter writer(folder, "train", number, kShards, classes);
+    for (std::int64_t id = kImages * number / kShards; id < kImages * (number + 1) / kShards; ++id) {
+      writer.append({image, static_cast<std::int32_t>(id % kClasses), static_cast<std::uint64_t>(id), 2, 2});
+    }
+    writer.finish();
+    writer.publish();
+  }
+}
+
+/// The process's memory in MiB.
+std::int64_t resident() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6)) / 1024;
+  }
+  return 0;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+TEST(data, loader_slow_simulated_imagenet) {
+  const TemporaryFolder folder;
+  write_shards(folder.path().string());
+  malloc_trim(0);
+  const std::int64_t before = resident();
+  const auto start = std::chrono::steady_clock::now();
+  const ShardSet shards(folder.path().string(), "train");
+  const double opened = seconds_since(start);
+  malloc_trim(0);
+  const std::int64_t index = resident() - before;
+
+  const std::int64_t steps = steps_per_epoch(kImages, kBatch);
+  std::int64_t step = 0;
+  const LoaderConfig config{.height = 2, .width = 2, .threads = 2, .prefetch = 4, .augment = {}, .eval = {}};
+  Loader loader(shards, config, [&]() -> std::optional<BatchRequest> {
+    if (step == 3 * steps) return std::nullopt;
+    const BatchRequest request{static_cast<std::uint32_t>(step / steps), step % steps * kBatch, kBatch, true};
+    ++step;
+    return request;
+  });
+  ASSERT_TRUE(loader.next());
+  const double first_batch = seconds_since(start);
+  std::printf("opened in %.2f s, first batch after %.2f s, index %lld MiB\n", opened, first_batch,
+              static_cast<long long>(index));
+  EXPECT_LT(first_batch, 2);
+
+  std::int64_t taken = 1, lowest = 0, highest = 0;
+  while (loader.next()) {
+    if (++taken == steps / 2) lowest = highest = resident();
+    if (taken % 1000 == 0 && taken > steps / 2) highest = std::max(highest, resident());
+  }
+  EXPECT_EQ(taken, 3 * steps);
+  std::printf("resident %lld MiB in the first epoch, at most %lld MiB after it\n", static_cast<long long>(lowest),
+              static_cast<long long>(highest));
+  EXPECT_LE(highest, lowest + 16);
+}
+
+}  // namespace
+}  // namespace qm

@@ -1,0 +1,41 @@
+// bench data and data-grid, on a small project.
+#include <gtest/gtest.h>
+
+#include "data/image.h"
+#include "tests/launch/small_project.h"
+#include "tests/support/damaged_file.h"
+
+namespace qm {
+namespace {
+
+TEST(launch, data_grid_draws_the_samples_of_a_step) {
+  const SmallProject project;
+  const auto draw = [&](const char* file, const char* step) {
+    const ProgramResult result = run_quadmamba({"data-grid", project.recipe(), "--data", project.data(), "--output",
+                                                project / file, "--count", "6", "--columns", "4", "--step", step});
+    EXPECT_EQ(result.exit_code, 0) << result.describe();
+    return bytes_of_file(project / file);
+  };
+  const auto first = draw("a.png", "0");
+  const Image sheet = decode_image(first);
+  EXPECT_EQ(sheet.height % 2, 0);  // two rows of tiles
+  EXPECT_EQ(sheet.width % 4, 0);
+  EXPECT_EQ(draw("b.png", "0"), first);
+  EXPECT_NE(draw("c.png", "7"), first);
+}
+
+TEST(launch, bench_data_prints_every_part) {
+  const SmallProject project;
+  const ProgramResult result = run_quadmamba({"bench", "data", project.recipe(), "--data", project.data(), "--threads",
+                                              "2", "--seconds", "1", "--batch", "16", "--device", "cpu"});
+  EXPECT_EQ(result.exit_code, 0) << result.describe();
+  for (const char* part : {"read", "decode the crop", "resize", "augment", "all of these", "read and decode whole",
+                           "loader, to tensors on cpu"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << result.describe();
+  }
+  const ProgramResult other = run_quadmamba({"bench", "nets", project.recipe(), "--data", project.data()});
+  EXPECT_EQ(other.exit_code, 2) << other.describe();
+}
+
+}  // namespace
+}  // namespace qm
