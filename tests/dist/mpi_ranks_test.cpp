@@ -151,7 +151,7 @@ TEST(mpi_ranks, mpi_errors_name_operation_and_peer) {
 }
 
 TEST(mpi_ranks, a_rank_that_does_not_come_is_named_after_the_deadline) {
-  const auto communicator = environment().make_communicator(std::chrono::seconds(1));
+  const auto communicator = environment().make_communicator({}, std::chrono::seconds(1));
   const int last = world().size() - 1;
   if (world().rank() == last) {
     std::this_thread::sleep_for(std::chrono::seconds(6));  // the deadline, and the time that a roll call takes
