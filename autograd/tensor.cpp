@@ -95,7 +95,7 @@ Tensor Tensor::clone() const {
 
 Tensor Tensor::to(DType dtype) const {
   Tensor converted = empty(shape_, dtype, device_);
-  cast(stream(), dtype_, data_, dtype, converted.data_, count());
+  converted.cast_from(*this);
   return converted;
 }
 
@@ -123,6 +123,12 @@ void Tensor::copy_from(const Tensor& source) const {
   QM_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_, ShapeError, "copy: expected ", name_of(dtype_),
            to_string(shape_), ", got ", name_of(source.dtype_), to_string(source.shape_));
   copy_bytes(stream(), data_, device_, source.data_, source.device_, bytes());
+}
+
+void Tensor::cast_from(const Tensor& source) const {
+  QM_CHECK(source.shape_ == shape_ && source.device_ == device_, ShapeError, "cast: expected ", to_string(shape_), " on ",
+           device_.name(), ", got ", to_string(source.shape_), " on ", source.device_.name());
+  cast(stream(), source.dtype_, source.data_, dtype_, data_, count());
 }
 
 void Tensor::zero() const { zero_bytes(stream(), data_, bytes()); }

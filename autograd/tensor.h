@@ -72,6 +72,8 @@ class Tensor {
   Tensor to(Device device) const;
   /// Copies `source`'s elements here. Shapes and dtypes must agree; devices may differ.
   void copy_from(const Tensor& source) const;
+  /// Copies `source`'s elements here, converted to this dtype. Shapes and devices must agree.
+  void cast_from(const Tensor& source) const;
   void zero() const;
 
   /// Marks a leaf whose gradient backward accumulates. Returns *this.

@@ -5,7 +5,6 @@
 #include <numbers>
 
 #include "kernels/base/philox.h"
-#include "kernels/memory.h"
 
 namespace qm {
 namespace {
@@ -70,8 +69,7 @@ void ParameterStore::allocate(DType dtype, Device device, std::uint64_t seed, DT
 }
 
 void ParameterStore::round() const {
-  if (!rounded_.defined()) return;
-  cast(values_.stream(), values_.dtype(), values_.raw(), rounded_.dtype(), rounded_.raw(), values_.count());
+  if (rounded_.defined()) rounded_.cast_from(values_);
 }
 
 const Parameter* ParameterStore::find(const std::string& name) const {
