@@ -13,7 +13,7 @@ struct MatrixProduct {
   std::int64_t m, n, k;
   const T* a;
   const T* b;
-  const Real<T>* bias = nullptr;
+  const T* bias = nullptr;  ///< in C's type: cuBLASLt adds no float bias to a bfloat16 result
   bool adds = false;
 };
 
