@@ -1,7 +1,7 @@
-#include "kernels/bias_gelu.h"
-
 #include "kernels/base/dispatch.h"
+#include "kernels/bias_gelu.h"
 #include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/vector.cuh"
 
 // With v = x + b:   y = v Φ(v),   ∂y/∂v = Φ(v) + v φ(v),   Φ(v) = (1 + erf(v/√2)) / 2,   φ(v) = exp(−v²/2) / √(2π)
 namespace qm::cuda {
@@ -17,52 +17,83 @@ __device__ __forceinline__ R gaussian_density(R v) {
   return R(0.39894228040143267794) * exp(R(-0.5) * v * v);
 }
 
-// A thread an element: x, y (count) = (rows, channels); bias (channels) or null.
-template <class T>
+// N elements a thread: x, y (count) = (rows, channels), channels a multiple of N; bias (channels) or null.
+template <int N, class T>
 __global__ void bias_gelu_forward_kernel(std::int64_t count, std::int64_t channels, const T* x, const Real<T>* bias,
                                          T* y) {
-  const std::int64_t i = global_thread();
+  const std::int64_t i = global_thread() * N;
   if (i >= count) return;
-  Real<T> v = to_real(x[i]);
-  if (bias) v += bias[i % channels];
-  y[i] = from_real<T>(v * gaussian_cdf(v));
+  Real<T> v[N];
+  load_vector<N>(x + i, v);
+  if (bias) {
+    const std::int64_t c = i % channels;
+    for (int k = 0; k < N; ++k) v[k] += bias[c + k];
+  }
+  for (int k = 0; k < N; ++k) v[k] *= gaussian_cdf(v[k]);
+  store_vector<N>(v, y + i);
 }
 
 // grad_x, and the first stage of grad_bias = Σ_rows grad_x unless `partial` is null.
-// Grid (chunks of rows, channels / 32), block (32 channels, 8 row lanes): x, grad_y, grad_x (rows, channels);
-// bias (channels) or null; partial (chunks, channels).
-template <class T>
-__global__ void bias_gelu_backward_kernel(std::int64_t rows, std::int64_t chunk_rows, std::int64_t channels,
-                                          const T* x, const Real<T>* bias, const T* grad_y, T* grad_x,
-                                          Real<T>* partial) {
+// Grid (chunks of rows, channels / 32 N), block (32 groups of N channels, 8 row lanes): x, grad_y, grad_x
+// (rows, channels); bias (channels) or null; partial (chunks, channels).
+template <int N, class T>
+__global__ void bias_gelu_backward_kernel(std::int64_t rows, std::int64_t chunk_rows, std::int64_t channels, const T* x,
+                                          const Real<T>* bias, const T* grad_y, T* grad_x, Real<T>* partial) {
   using R = Real<T>;
-  const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x;
+  const std::int64_t c = (static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x) * N;
   const std::int64_t first = blockIdx.x * chunk_rows;
   const std::int64_t last = min(rows, first + chunk_rows);
-  R sum = 0;
+  R sum[N] = {};
   if (c < channels) {
-    const R shift = bias ? bias[c] : R(0);
+    R shift[N] = {};
+    for (int k = 0; bias && k < N; ++k) shift[k] = bias[c + k];
+#pragma unroll 2
     for (std::int64_t row = first + threadIdx.y; row < last; row += kRowLanes) {
       const std::int64_t at = row * channels + c;
-      const R v = to_real(x[at]) + shift;
-      const R grad = to_real(grad_y[at]) * (gaussian_cdf(v) + v * gaussian_density(v));
-      grad_x[at] = from_real<T>(grad);
-      sum += grad;
+      R v[N], grad[N];
+      load_vector<N>(x + at, v);
+      load_vector<N>(grad_y + at, grad);
+      for (int k = 0; k < N; ++k) {
+        v[k] += shift[k];
+        grad[k] *= gaussian_cdf(v[k]) + v[k] * gaussian_density(v[k]);
+        sum[k] += grad[k];
+      }
+      store_vector<N>(grad, grad_x + at);
     }
   }
   if (!partial) return;
-  sum = sum_row_lanes(sum);
-  if (threadIdx.y == 0 && c < channels) partial[blockIdx.x * channels + c] = sum;
+  for (int k = 0; k < N; ++k) {
+    const R total = sum_row_lanes(sum[k]);
+    if (threadIdx.y == 0 && c < channels) partial[blockIdx.x * channels + c + k] = total;
+  }
+}
+
+template <int N, class T>
+void launch_forward(const Stream& stream, const BiasGeluForward<T>& p) {
+  const std::int64_t count = p.rows * p.channels;
+  bias_gelu_forward_kernel<N>
+      <<<blocks_for(count / N), kBlock, 0, native(stream)>>>(count, p.channels, p.x, p.bias, p.y);
+  check_launch("bias_gelu_forward");
+}
+
+template <int N, class T>
+void launch_backward(const Stream& stream, const RowChunks& chunks, const BiasGeluBackward<T>& p, Real<T>* partial) {
+  bias_gelu_backward_kernel<N><<<chunks.grid(p.channels / N), chunks.block(), 0, native(stream)>>>(
+      p.rows, chunks.rows, p.channels, p.x, p.bias, p.grad_y, p.grad_x, partial);
+  check_launch("bias_gelu_backward");
 }
 
 }  // namespace
 
 template <class T>
 void bias_gelu_forward(const Stream& stream, const BiasGeluForward<T>& p) {
-  const std::int64_t count = p.rows * p.channels;
-  if (count == 0) return;
-  bias_gelu_forward_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, p.channels, p.x, p.bias, p.y);
-  check_launch("bias_gelu_forward");
+  if (p.rows == 0 || p.channels == 0) return;
+  constexpr int kWide = 16 / sizeof(T);
+  if (vectors_fit<kWide>(p.channels, p.x, p.y)) {
+    launch_forward<kWide>(stream, p);
+  } else {
+    launch_forward<1>(stream, p);
+  }
 }
 
 template <class T>
@@ -70,9 +101,13 @@ void bias_gelu_backward(const Stream& stream, const BiasGeluBackward<T>& p) {
   if (p.rows == 0) return;
   const RowChunks chunks = row_chunks(p.rows);
   const Scratch<Real<T>> partial(stream, p.grad_bias ? chunks.count * p.channels : 0);
-  bias_gelu_backward_kernel<<<chunks.grid(p.channels), chunks.block(), 0, native(stream)>>>(
-      p.rows, chunks.rows, p.channels, p.x, p.bias, p.grad_y, p.grad_x, p.grad_bias ? partial.data() : nullptr);
-  check_launch("bias_gelu_backward");
+  Real<T>* const sums = p.grad_bias ? partial.data() : nullptr;
+  constexpr int kWide = 4;  // 8 would leave too few blocks for the first stage's narrow and long matrices
+  if (vectors_fit<kWide>(p.channels, p.x, p.grad_y, p.grad_x)) {
+    launch_backward<kWide>(stream, chunks, p, sums);
+  } else {
+    launch_backward<1>(stream, chunks, p, sums);
+  }
   if (p.grad_bias) add_column_sums(stream, chunks.count, p.channels, partial.data(), p.grad_bias);
 }
 

@@ -9,6 +9,8 @@ namespace qm::cuda {
 
 /// Rows a block of kBlock threads works on.
 inline constexpr int kRowsPerBlock = kBlock / kWarp;
+/// Rows a warp works on where it keeps the parameters in registers.
+inline constexpr int kRowsPerWarp = 4;
 
 /// The row of the calling warp.
 __device__ __forceinline__ std::int64_t warp_row() {
@@ -73,12 +75,12 @@ class RowGradient {
 };
 
 // First stage of grad_γ = Σ_rows grad_y n and grad_β = Σ_rows grad_y.
-// Grid (chunks of rows, channels / 32), block (32 channels, 8 row lanes): x, grad_y (rows, channels); mean, rstd (rows);
-// partial_weight, partial_bias (chunks, channels).
+// Grid (chunks of rows, channels / 32), block (32 channels, 8 row lanes): x, grad_y (rows, channels); mean, rstd
+// (rows); partial_weight, partial_bias (chunks, channels).
 template <class T>
 __global__ void norm_gradient_kernel(std::int64_t rows, std::int64_t chunk_rows, std::int64_t channels, const T* x,
-                                     const Real<T>* mean, const Real<T>* rstd, const T* grad_y,
-                                     Real<T>* partial_weight, Real<T>* partial_bias) {
+                                     const Real<T>* mean, const Real<T>* rstd, const T* grad_y, Real<T>* partial_weight,
+                                     Real<T>* partial_bias) {
   using R = Real<T>;
   const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x;
   const std::int64_t first = blockIdx.x * chunk_rows;
@@ -99,19 +101,48 @@ __global__ void norm_gradient_kernel(std::int64_t rows, std::int64_t chunk_rows,
   }
 }
 
+/// The two stages of the sums over rows for γ and β.
+template <class R>
+class NormGradientSums {
+ public:
+  NormGradientSums(const Stream& stream, std::int64_t rows, std::int64_t channels)
+      : stream_(stream),
+        channels_(channels),
+        chunks_(row_chunks(rows)),
+        partial_weight_(stream, chunks_.count * channels),
+        partial_bias_(stream, chunks_.count * channels) {}
+
+  const RowChunks& chunks() const { return chunks_; }
+  unsigned int blocks() const { return static_cast<unsigned int>(chunks_.count); }
+  std::int64_t chunk_rows() const { return chunks_.rows; }
+
+  /// What the first stage fills: (chunks, channels) each.
+  R* partial_weight() const { return partial_weight_.data(); }
+  R* partial_bias() const { return partial_bias_.data(); }
+
+  /// The second stage: grad_weight += Σ, grad_bias += Σ; each unless null.
+  void add_to(R* grad_weight, R* grad_bias) const {
+    if (grad_weight) add_column_sums(stream_, chunks_.count, channels_, partial_weight(), grad_weight);
+    if (grad_bias) add_column_sums(stream_, chunks_.count, channels_, partial_bias(), grad_bias);
+  }
+
+ private:
+  const Stream& stream_;
+  std::int64_t channels_;
+  RowChunks chunks_;
+  Scratch<R> partial_weight_, partial_bias_;
+};
+
 /// grad_weight += Σ grad_y n, grad_bias += Σ grad_y; each unless null.
 template <class T>
-void add_norm_gradients(const Stream& stream, std::int64_t rows, std::int64_t channels, const T* x,
-                        const Real<T>* mean, const Real<T>* rstd, const T* grad_y, Real<T>* grad_weight,
-                        Real<T>* grad_bias) {
+void add_norm_gradients(const Stream& stream, std::int64_t rows, std::int64_t channels, const T* x, const Real<T>* mean,
+                        const Real<T>* rstd, const T* grad_y, Real<T>* grad_weight, Real<T>* grad_bias) {
   if (!grad_weight && !grad_bias) return;
-  const RowChunks chunks = row_chunks(rows);
-  const Scratch<Real<T>> partial_weight(stream, chunks.count * channels), partial_bias(stream, chunks.count * channels);
-  norm_gradient_kernel<<<chunks.grid(channels), chunks.block(), 0, native(stream)>>>(
-      rows, chunks.rows, channels, x, mean, rstd, grad_y, partial_weight.data(), partial_bias.data());
+  const NormGradientSums<Real<T>> sums(stream, rows, channels);
+  norm_gradient_kernel<<<sums.chunks().grid(channels), RowChunks::block(), 0, native(stream)>>>(
+      rows, sums.chunk_rows(), channels, x, mean, rstd, grad_y, sums.partial_weight(), sums.partial_bias());
   check_launch("norm_gradient");
-  if (grad_weight) add_column_sums(stream, chunks.count, channels, partial_weight.data(), grad_weight);
-  if (grad_bias) add_column_sums(stream, chunks.count, channels, partial_bias.data(), grad_bias);
+  sums.add_to(grad_weight, grad_bias);
 }
 
 }  // namespace qm::cuda

@@ -1,8 +1,8 @@
-#include "kernels/residual_norm.h"
-
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/layer_norm_row.cuh"
+#include "kernels/cuda/layer_norm_slice.cuh"
 #include "kernels/noise.h"
+#include "kernels/residual_norm.h"
 
 namespace qm::cuda {
 namespace {
@@ -30,8 +30,8 @@ __global__ void residual_norm_forward_kernel(std::int64_t rows, ResidualNormForw
 }
 
 // G = grad_stream' + LayerNorm's gradient; grad_stream = G, grad_branch = s G.
-// A warp a row, 8 rows a block: stream_out, grad_stream_out, grad_y, grad_stream, grad_branch (rows, channels), the last
-// four may be null; weight (channels); mean, rstd (rows).
+// A warp a row, 8 rows a block: stream_out, grad_stream_out, grad_y, grad_stream, grad_branch (rows, channels), the
+// last four may be null; weight (channels); mean, rstd (rows).
 template <class T>
 __global__ void residual_norm_backward_kernel(std::int64_t rows, ResidualNormBackward<T> p) {
   using R = Real<T>;
@@ -53,12 +53,91 @@ __global__ void residual_norm_backward_kernel(std::int64_t rows, ResidualNormBac
   }
 }
 
+// ---- rows in registers ----------------------------------------------------------------------------------------------
+
+// A warp a row, 4 rows a warp: as above, with a weight.
+template <class Layout, class T>
+__global__ void residual_norm_forward_slice_kernel(std::int64_t rows, ResidualNormForward<T> p) {
+  using Values = typename Layout::template Values<Real<T>>;
+  const int channels = static_cast<int>(p.channels);
+  Values weight, bias;
+  Layout::load_parameters(channels, p.weight, weight);
+  Layout::load_parameters(channels, p.bias, bias);
+  const std::int64_t first = warp_row() * kRowsPerWarp, last = min(rows, first + kRowsPerWarp);
+  for (std::int64_t row = first; row < last; ++row) {
+    const std::int64_t at = row * channels;
+    const Real<T> scale = scale_of<T>(p.drop_path, row / p.rows_per_sample);
+    Values sum, branch;
+    Layout::load(channels, p.stream + at, sum);
+    Layout::load(channels, p.branch + at, branch);
+#pragma unroll
+    for (int k = 0; k < Layout::K; ++k) {
+#pragma unroll
+      for (int i = 0; i < Layout::N; ++i) {
+        // Rounded first: backward normalises what is stored.
+        sum[k][i] = to_real(from_real<T>(sum[k][i] + scale * branch[k][i]));
+      }
+    }
+    Layout::store(channels, sum, p.stream_out + at);
+    normalize_slice<Layout>(channels, weight, bias, sum, p.mean + row, p.rstd + row);
+    Layout::store(channels, sum, p.y + at);
+  }
+}
+
+// As above with a grad_y, and the first stage of the sums over rows. Grid (chunks of rows), 8 warps a block that take
+// every eighth row: partial_weight, partial_bias (chunks, channels).
+template <class Layout, class T>
+__global__ void residual_norm_backward_slice_kernel(std::int64_t rows, ResidualNormBackward<T> p,
+                                                    std::int64_t chunk_rows, Real<T>* partial_weight,
+                                                    Real<T>* partial_bias) {
+  using R = Real<T>;
+  using Values = typename Layout::template Values<R>;
+  const int channels = static_cast<int>(p.channels);
+  Values weight, sum_weight = {}, sum_bias = {};
+  Layout::load_parameters(channels, p.weight, weight);
+  const std::int64_t first = blockIdx.x * chunk_rows, last = min(rows, first + chunk_rows);
+  for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
+    const std::int64_t at = row * channels;
+    const R scale = scale_of<T>(p.drop_path, row / p.rows_per_sample);
+    Values x, grad;
+    Layout::load(channels, p.stream_out + at, x);
+    Layout::load(channels, p.grad_y + at, grad);
+    slice_gradient<Layout>(channels, weight, p.mean[row], p.rstd[row], x, grad, sum_weight, sum_bias);
+    if (p.grad_stream_out) {
+      Layout::load(channels, p.grad_stream_out + at, x);
+#pragma unroll
+      for (int k = 0; k < Layout::K; ++k) {
+#pragma unroll
+        for (int i = 0; i < Layout::N; ++i) grad[k][i] += x[k][i];
+      }
+    }
+    if (p.grad_stream) Layout::store(channels, grad, p.grad_stream + at);
+    if (!p.grad_branch) continue;
+#pragma unroll
+    for (int k = 0; k < Layout::K; ++k) {
+#pragma unroll
+      for (int i = 0; i < Layout::N; ++i) grad[k][i] *= scale;
+    }
+    Layout::store(channels, grad, p.grad_branch + at);
+  }
+  store_warp_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
+  store_warp_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
+}
+
 }  // namespace
 
 template <class T>
 void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p) {
   const std::int64_t rows = p.batch * p.rows_per_sample;
   if (rows == 0) return;
+  const bool in_registers =
+      p.weight && vectors_fit<8>(8, p.stream, p.branch, p.stream_out, p.y) &&
+      with_slice_layout(p.channels, [&]<class Layout>() {
+        residual_norm_forward_slice_kernel<Layout>
+            <<<blocks_for(rows, kRowsPerBlock * kRowsPerWarp), kBlock, 0, native(stream)>>>(rows, p);
+        check_launch("residual_norm_forward");
+      });
+  if (in_registers) return;
   residual_norm_forward_kernel<<<blocks_for(rows, kRowsPerBlock), kBlock, 0, native(stream)>>>(rows, p);
   check_launch("residual_norm_forward");
 }
@@ -67,6 +146,16 @@ template <class T>
 void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>& p) {
   const std::int64_t rows = p.batch * p.rows_per_sample;
   if (rows == 0) return;
+  const bool in_registers =
+      p.grad_y && vectors_fit<8>(8, p.stream_out, p.grad_y, p.grad_stream_out, p.grad_stream, p.grad_branch) &&
+      with_slice_layout(p.channels, [&]<class Layout>() {
+        const NormGradientSums<Real<T>> sums(stream, rows, p.channels);
+        residual_norm_backward_slice_kernel<Layout><<<sums.blocks(), kBlock, 0, native(stream)>>>(
+            rows, p, sums.chunk_rows(), sums.partial_weight(), sums.partial_bias());
+        check_launch("residual_norm_backward");
+        sums.add_to(p.grad_weight, p.grad_bias);
+      });
+  if (in_registers) return;
   residual_norm_backward_kernel<<<blocks_for(rows, kRowsPerBlock), kBlock, 0, native(stream)>>>(rows, p);
   check_launch("residual_norm_backward");
   if (!p.grad_y) return;
