@@ -4,8 +4,8 @@
 // A block holds the channels of one image and walks their whole sequence, tile by tile of 16 tokens: half of its warps
 // from the front, the other half from the back. Nothing is combined afterwards, since a state never leaves its thread:
 // a thread is a channel. Both directions' results are added where they meet: until the middle a direction stores
-// what it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two numbers added
-// in either order: the same bits in every run.
+// what it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two
+// numbers added in either order: the same bits in every run.
 //
 // A tile of a warp (16 tokens × 32 channels) is copied to shared memory one tile ahead. The pre-activation of Δ is a
 // product of the token's δ (16 × R) with the channel's weights, made by the tensor cores, as are backward's sums over
@@ -28,9 +28,9 @@ inline constexpr int kChunk = 8;  ///< numbers a 16-byte access
 
 /// The tokens at the positions of a sequence.
 struct SweepOrder {
-  const int* first;    ///< (images, length) a token; −1 where there is none
-  const int* second;   ///< (images, length) another one there, or −1; null = nowhere
-  std::int64_t stride; ///< between images: length, or 0 where all share one order
+  const int* first;     ///< (images, length) a token; −1 where there is none
+  const int* second;    ///< (images, length) another one there, or −1; null = nowhere
+  std::int64_t stride;  ///< between images: length, or 0 where all share one order
 };
 
 /// Two directions along one order. Maps are (batch, length, D), rows of them D numbers.
@@ -42,10 +42,11 @@ struct Sweep {
   const bfloat16* x;           ///< (batch, length, D), by token
   const bfloat16* projection;  ///< (batch, length, K, R + 2), by token
   ScanWeights<bfloat16> weights;
-  float* states;   ///< (batch, K, tiles, D): the state before each tile; forward writes it unless null, backward reads it
-  bool by_token;   ///< whether results lie by token (then every position holds one token), or else by position
-  bool adds;       ///< whether results are added to what is there
-  int warps;       ///< a direction
+  float*
+      states;  ///< (batch, K, tiles, D): the state before each tile; forward writes it unless null, backward reads it
+  bool by_token;  ///< whether results lie by token (then every position holds one token), or else by position
+  bool adds;      ///< whether results are added to what is there
+  int warps;      ///< a direction
 
   // The map after the merge: cropped where it was padded.
   int width, out_height, out_width;
@@ -70,6 +71,8 @@ struct SweepKind {
   static constexpr int kProjections = kProjections_;  ///< of a tile's 16 · (R + 2), that a thread brings, at most
   static constexpr int kRankTiles = 2 * kSteps < kColumnTiles ? 2 * kSteps : kColumnTiles;  ///< of 8 that cover R
   static constexpr int kThreads = 2 * kWarps * kWarp;
+  /// Blocks of backward that a multiprocessor's registers and shared memory are to hold at once.
+  static constexpr int kBackwardBlocks = kThreads <= 192 ? 2 : 1;
 };
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
@@ -97,10 +100,10 @@ template <bool kReversed>
 struct SweepWarp {
   const Sweep& p;
   std::int64_t image;
-  int k;               ///< direction
-  int warp, lane;      ///< within the direction, within the warp
-  int first_channel;   ///< of the warp
-  int channel;         ///< of the thread
+  int k;              ///< direction
+  int warp, lane;     ///< within the direction, within the warp
+  int first_channel;  ///< of the warp
+  int channel;        ///< of the thread
   bool active;
 
   __device__ __forceinline__ explicit SweepWarp(const Sweep& sweep)
@@ -298,7 +301,9 @@ __device__ __forceinline__ void hide_tokens_from(int valid, SweepScratch& scratc
 
 // ---- launch ---------------------------------------------------------------------------------------------------------
 
-inline int sweep_tiles(std::int64_t length) { return static_cast<int>(ceil_div(length, kTile)); }
+inline int sweep_tiles(std::int64_t length) {
+  return static_cast<int>(ceil_div(length, kTile));
+}
 
 /// States that a forward sweep leaves for backward: (batch, K, tiles, D).
 inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::int64_t length) {
@@ -306,11 +311,15 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
 }
 
 /// Calls body.template operator()<Kind>() with what suits the rank.
-template <class Body>
+template <bool kBackward, class Body>
 void with_sweep_kind(std::int64_t rank, Body body) {
   if (rank <= 6) return body.template operator()<SweepKind<6, 1, 1, 2>>();
   if (rank <= 14) return body.template operator()<SweepKind<6, 1, 2, 3>>();
-  if (rank <= 30) return body.template operator()<SweepKind<4, 2, 4, 4>>();
+  if (rank <= 30) {
+    // Two blocks of six warps on a multiprocessor hide more of backward's waiting than one of eight; forward holds two
+    // of eight.
+    return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 2, 4, 6>, SweepKind<4, 2, 4, 4>>>();
+  }
   body.template operator()<SweepKind<4, 3, 7, 7>>();
 }
 
@@ -330,18 +339,20 @@ struct SweepGrid {
 /// Whether the sweeps take a scan of this shape.
 inline bool sweeps(const ScanShape& s) {
   if (s.states != 1 || s.rank > 48 || s.channels % kChunk != 0 || s.channels > (1 << 20)) return false;
-  bool fits = false;
-  with_sweep_kind(s.rank, [&]<class Kind>() {
-    fits = kTile * s.projection() <= Kind::kProjections * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
-  });
+  bool fits = true;
+  const auto check = [&]<class Kind>() {
+    fits &= kTile * s.projection() <= Kind::kProjections * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
+  };
+  with_sweep_kind<false>(s.rank, check);
+  with_sweep_kind<true>(s.rank, check);
   return fits;
 }
 
 template <class Kernel, class... Arguments>
 void launch_sweep(const char* name, const Stream& stream, Kernel kernel, const SweepGrid& grid, std::int64_t batch,
                   std::size_t shared_bytes, const Arguments&... arguments) {
-  QM_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)));
+  QM_CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   kernel<<<grid.grid(batch), grid.threads(), shared_bytes, native(stream)>>>(arguments...);
   check_launch(name);
 }

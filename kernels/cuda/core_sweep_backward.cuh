@@ -8,7 +8,8 @@
 //   ∂x_l = ∂Δ_l σ(x_l)                ∂δ_l = Σ_d ∂x_l dt_weight,   ∂dt_weight = Σ_l ∂x_l δ_l,   ∂dt_bias = Σ_l ∂x_l
 //   ∂A = Σ_l g_l a_l h_{l−1} Δ_l      ∂D = Σ_l ∂y_l u_l
 //
-// (x is Δ's pre-activation.) The products under Σ_d and ∂x are rounded to bfloat16, and summed by the tensor cores in float.
+// (x is Δ's pre-activation.) The products under Σ_d and ∂x are rounded to bfloat16, and summed by the tensor cores in
+// float.
 #pragma once
 
 #include "kernels/cuda/core_sweep.cuh"
@@ -26,7 +27,7 @@ struct SweepBackward {
 
 template <class Kind>
 struct SweepBackwardShared {
-  SweepTokens<Kind> tokens[2][2];                             ///< direction, tile even or odd
+  SweepTokens<Kind> tokens[2][2];                                 ///< direction, tile even or odd
   float sums[2][2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];  ///< direction, tile even or odd, of each warp
 
   struct Warp {
@@ -193,8 +194,7 @@ class SweepBackwardWalk {
       }
       __syncwarp();
       w_.add_second(mine_.u[parity], w_.p.x, w_.p.length, tile, [](int t) { return t; });
-      w_.add_second(mine_.grad_y[parity], b_.grad_z, w_.p.out_length(), tile,
-                    [&](int t) { return w_.p.output_of(t); });
+      w_.add_second(mine_.grad_y[parity], b_.grad_z, w_.p.out_length(), tile, [&](int t) { return w_.p.output_of(t); });
       scan(tile, parity, reads, before);
       __syncwarp();
       int row[2];
@@ -264,7 +264,7 @@ class SweepBackwardWalk {
         B_pairs[pair_at] = pack_bf16(of_B[0], of_B[1]);
         C_pairs[pair_at] = pack_bf16(of_C[0], of_C[1]);
       }
-      const auto put = [&](SweepProduct& product, const std::uint32_t (&pairs)[4]) {
+      const auto put = [&](SweepProduct& product, const std::uint32_t(&pairs)[4]) {
         *reinterpret_cast<uint4*>(&product[w_.lane][first]) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
       };
       put(mine_.product[0], grad_x_pairs);
@@ -325,7 +325,8 @@ class SweepBackwardWalk {
 // Grid (batch, channel blocks), block (2 · warps · 32): the first half of the warps takes the direction that goes
 // forwards.
 template <class Kind>
-__global__ void __launch_bounds__(Kind::kThreads, 1) sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
+__global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
+    sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepBackwardShared<Kind>*>(memory);
   clear_tokens(shared.tokens);
@@ -342,7 +343,7 @@ template <class SweepOf>
 void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, const bfloat16* grad_z, bfloat16* grad_s,
                     bfloat16* grad_projection, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of) {
   const std::int64_t width = PackedScanGradients::width(shape);
-  with_sweep_kind(shape.rank, [&]<class Kind>() {
+  with_sweep_kind<true>(shape.rank, [&]<class Kind>() {
     const SweepGrid grid(shape.channels, Kind::kWarps);
     Sweep sweep = sweep_of(0);
     const std::int64_t projections = sweep.batch * sweep.length * shape.directions * shape.projection();
@@ -352,10 +353,10 @@ void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, co
     for (int order = 0; order < orders; ++order) {
       sweep = sweep_of(order);
       sweep.warps = grid.warps;
-      launch_sweep("sweep_backward", stream, sweep_backward_kernel<Kind>, grid, sweep.batch,
-                   SweepBackwardShared<Kind>::bytes(grid.threads()),
-                   SweepBackward{sweep, grad_z, grad_s, whole ? grad_projection : nullptr, partial.data(),
-                                 weight_sums.data()});
+      launch_sweep(
+          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, sweep.batch,
+          SweepBackwardShared<Kind>::bytes(grid.threads()),
+          SweepBackward{sweep, grad_z, grad_s, whole ? grad_projection : nullptr, partial.data(), weight_sums.data()});
     }
     if (!whole) sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), grad_projection);
     const TokenBlockSum sums(stream, sweep.batch, width, weight_sums.data());

@@ -39,7 +39,8 @@ class SweepForwardWalk {
     skip_ = w_.active ? w_.p.weights.skip[at] : 0.0f;
   }
 
-  /// Tiles are visited from this direction's start; the middle one of an odd number first by the direction that goes forwards.
+  /// Tiles are visited from this direction's start; the middle one of an odd number first by the direction that goes
+  /// forwards.
   __device__ __forceinline__ void run() {
     const int tiles = w_.p.tiles, met = (tiles + (kReversed ? 0 : 1)) / 2;
     visit(0, met, w_.p.adds, false);
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(Kind::kThreads, 2) sweep_forward_kernel(const 
 }
 
 inline void sweep_forward(const Stream& stream, const SweepForward& forward) {
-  with_sweep_kind(forward.sweep.rank, [&]<class Kind>() {
+  with_sweep_kind<false>(forward.sweep.rank, [&]<class Kind>() {
     const SweepGrid grid(forward.sweep.channels, Kind::kWarps);
     SweepForward f = forward;
     f.sweep.warps = grid.warps;
