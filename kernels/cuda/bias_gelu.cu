@@ -1,5 +1,6 @@
-#include "kernels/base/dispatch.h"
 #include "kernels/bias_gelu.h"
+
+#include "kernels/base/dispatch.h"
 #include "kernels/cuda/column_sum.cuh"
 #include "kernels/cuda/vector.cuh"
 

@@ -1,7 +1,8 @@
+#include "kernels/depthwise_conv_silu.h"
+
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/column_sum.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/depthwise_conv_silu.h"
 
 // v[b, i, j, d] = Σ_{ki, kj} w[d, ki, kj] x[b, i + ki − 1, j + kj − 1, d],   y = v σ(v)
 //

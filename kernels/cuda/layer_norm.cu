@@ -1,7 +1,8 @@
+#include "kernels/layer_norm.h"
+
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/layer_norm_row.cuh"
 #include "kernels/cuda/layer_norm_slice.cuh"
-#include "kernels/layer_norm.h"
 
 namespace qm::cuda {
 namespace {

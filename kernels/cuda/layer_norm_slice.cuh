@@ -1,4 +1,4 @@
-// A row of LayerNorm held by a warp in registers: every number is read once. For the widths of layer_norm_slices(); the
+// A row of LayerNorm held by a warp in registers: every number is read once. For the widths of with_slice_layout(); the
 // others go by kernels/cuda/layer_norm_row.cuh.
 #pragma once
 

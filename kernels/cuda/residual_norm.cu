@@ -1,8 +1,9 @@
+#include "kernels/residual_norm.h"
+
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/layer_norm_row.cuh"
 #include "kernels/cuda/layer_norm_slice.cuh"
 #include "kernels/noise.h"
-#include "kernels/residual_norm.h"
 
 namespace qm::cuda {
 namespace {
