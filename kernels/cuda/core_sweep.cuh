@@ -7,13 +7,17 @@
 // what it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two
 // numbers added in either order: the same bits in every run.
 //
-// A tile of a warp (16 tokens × 32 channels) is copied to shared memory one tile ahead. The pre-activation of Δ is a
-// product of the token's δ (16 × R) with the channel's weights, made by the tensor cores, as are backward's sums over
-// channels (∂δ, ∂B, ∂C) and over tokens (∂dt_weight).
+// A tile of a warp (16 tokens × 32 channels) is copied to shared memory one tile ahead, its rows in the order in which
+// the direction scans them: both directions run the same instructions. The pre-activation of Δ is a product of the
+// token's δ (16 × R) with the channel's weights, made by the tensor cores, as are backward's sums over channels
+// (∂δ, ∂B, ∂C) and over tokens (∂dt_weight).
 //
 // Exponentials are powers of two. With Δ' = Δ / ln 2 = log₂(1 + 2^{x log₂ e}):
 //   exp(Δ A) = 2^{Δ' A},   Δ B u = Δ' (ln 2 · B) u,   sigmoid(x) = softplus'(x) = 1 − 2^{−Δ'}
 #pragma once
+
+#include <limits>
+#include <type_traits>
 
 #include "kernels/cuda/scan_core.cuh"
 #include "kernels/cuda/scan_weights.cuh"
@@ -51,6 +55,8 @@ struct Sweep {
   // The map after the merge: cropped where it was padded.
   int width, out_height, out_width;
 
+  bool is_plain() const { return by_token && !order.second; }
+
   __device__ __forceinline__ std::int64_t out_length() const {
     return static_cast<std::int64_t>(out_height) * out_width;
   }
@@ -62,17 +68,19 @@ struct Sweep {
   }
 };
 
-/// What a kernel is compiled for.
-template <int kWarps_, int kSteps_, int kColumnTiles_, int kProjections_>
+/// What a kernel is compiled for. kPlain: every position holds one token, and results lie by token.
+template <int kWarps_, int kSteps_, int kColumnTiles_, int kProjections_, bool kPlain_ = true>
 struct SweepKind {
   static constexpr int kWarps = kWarps_;              ///< a direction, at most
   static constexpr int kSteps = kSteps_;              ///< of 16 that cover R
   static constexpr int kColumnTiles = kColumnTiles_;  ///< of 8 that cover R + 2
   static constexpr int kProjections = kProjections_;  ///< of a tile's 16 · (R + 2), that a thread brings, at most
+  static constexpr bool kPlain = kPlain_;
   static constexpr int kRankTiles = 2 * kSteps < kColumnTiles ? 2 * kSteps : kColumnTiles;  ///< of 8 that cover R
   static constexpr int kThreads = 2 * kWarps * kWarp;
   /// Blocks of backward that a multiprocessor's registers and shared memory are to hold at once.
   static constexpr int kBackwardBlocks = kThreads <= 192 ? 2 : 1;
+  using General = SweepKind<kWarps, kSteps, kColumnTiles, kProjections, false>;
 };
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
@@ -82,11 +90,24 @@ struct SweepTile {
   alignas(16) bfloat16 row[kTile][kWarp];
 };
 
-/// What a direction's warps share of a tile of tokens.
+/// What a direction's warps share of a tile of tokens. Its rows have a spare chunk, which spreads them over the banks.
 template <class Kind>
 struct SweepTokens {
-  alignas(16) bfloat16 rank[kTile][16 * Kind::kSteps + kChunk];  ///< δ, and a spare chunk that spreads rows over banks
+  alignas(16) bfloat16 rank[kTile][16 * Kind::kSteps + kChunk];  ///< δ
   alignas(16) float B[kTile], C[kTile];                          ///< ln 2 · B, C
+};
+
+/// The tokens of a direction's tiles, −1 where there is none: of the tile that is scanned, the two after it, and the
+/// one before, whose gradients may still be on their way.
+struct SweepPlaces {
+  static constexpr unsigned kTiles = 4;
+  int first[kTiles][kTile], second[kTiles][kTile];
+};
+
+/// dt_weight of a warp's channels, 0 beyond R.
+template <class Kind>
+struct SweepWeights {
+  alignas(16) bfloat16 row[kWarp][16 * Kind::kSteps + kChunk];
 };
 
 /// A row of scratch for the pre-activations: 40 numbers apart, so that fragments are written without bank conflicts.
@@ -96,83 +117,149 @@ using SweepProduct = bfloat16[kWarp][kTile + 8];
 
 // ---- a warp's place -------------------------------------------------------------------------------------------------
 
-template <bool kReversed>
+/// Rows of a map (rows, D) of one image, of which a lane copies a chunk.
+template <class Number>
+struct SweepRows {
+  Number* front;  ///< the lane's chunk of row 0
+
+  /// Rows are numbered in 32 bits (`sweeps` sees to it), their distance in bytes is added in 64.
+  __device__ __forceinline__ Number* chunk(int row, int row_bytes) const {
+    using Byte = std::conditional_t<std::is_const_v<Number>, const char, char>;
+    return reinterpret_cast<Number*>(reinterpret_cast<Byte*>(front) + static_cast<std::int64_t>(row) * row_bytes);
+  }
+};
+
+/// Where a warp stands: its image, direction and channels. Rows of a tile are numbered in the order of the direction.
+template <class Kind>
 struct SweepWarp {
   const Sweep& p;
+  SweepPlaces& places;
   std::int64_t image;
+  bool reversed;
   int k;              ///< direction
   int warp, lane;     ///< within the direction, within the warp
   int first_channel;  ///< of the warp
   int channel;        ///< of the thread
   bool active;
+  bool chunk_exists;
+  int row_bytes;
+  float A, bias, skip;  ///< of the channel; log₂ e · dt_bias
 
-  __device__ __forceinline__ explicit SweepWarp(const Sweep& sweep)
+  __device__ __forceinline__ SweepWarp(const Sweep& sweep, SweepPlaces (&shared_places)[2])
       : p(sweep),
+        places(shared_places[warp_index() >= sweep.warps]),
         image(blockIdx.x),
-        k(sweep.along[kReversed]),
-        warp(warp_index() - (kReversed ? sweep.warps : 0)),
+        reversed(warp_index() >= sweep.warps),
+        k(sweep.along[reversed]),
+        warp(warp_index() - (reversed ? sweep.warps : 0)),
         lane(lane_index()),
         first_channel((static_cast<int>(blockIdx.y) * sweep.warps + warp) * kWarp),
         channel(first_channel + lane),
-        active(channel < sweep.channels) {}
+        active(channel < sweep.channels),
+        chunk_exists(first_channel + lane % 4 * kChunk < sweep.channels),
+        row_bytes(sweep.channels * static_cast<int>(sizeof(bfloat16))) {
+    const std::int64_t at = static_cast<std::int64_t>(k) * p.channels + channel;
+    A = active ? -expf(p.weights.A_logs[at]) : 0.0f;
+    bias = active ? kLog2E * p.weights.dt_bias[at] : 0.0f;
+    skip = active ? p.weights.skip[at] : 0.0f;
+  }
 
   __device__ __forceinline__ int group_thread() const { return warp * kWarp + lane; }
   __device__ __forceinline__ int group_threads() const { return p.warps * kWarp; }
-  __device__ __forceinline__ void group_barrier() const { barrier_of(1 + kReversed, group_threads()); }
+  __device__ __forceinline__ void group_barrier() const { barrier_of(1 + reversed, group_threads()); }
 
-  __device__ __forceinline__ const int* first() const { return p.order.first + image * p.order.stride; }
-  __device__ __forceinline__ const int* second() const { return p.order.second + image * p.order.stride; }
+  // ---- steps: a tile each, in the order of the walk ----
 
-  // Copies move chunks: a lane takes chunk lane % 4 of rows lane / 4 and lane / 4 + 8 of a tile.
+  /// Whether a walk goes from the sequence's back: this direction's, or the one against its sense.
+  __device__ __forceinline__ int tile_of(int step, bool from_back) const {
+    return from_back ? p.tiles - 1 - step : step;
+  }
+  /// The first step whose results the other direction has visited before; the middle tile of an odd number is first
+  /// visited from the front.
+  __device__ __forceinline__ int meeting(bool from_back) const { return (p.tiles + (from_back ? 0 : 1)) / 2; }
+
+  __device__ __forceinline__ int position(int tile, int row) const {
+    return tile * kTile + (reversed ? kTile - 1 - row : row);
+  }
+  /// Tiles before the first and after the last may be asked for: nothing is there.
+  __device__ __forceinline__ bool exists(int at) const {
+    return static_cast<unsigned>(at) < static_cast<unsigned>(p.length);
+  }
+  __device__ __forceinline__ bool has_end(int tile) const { return (tile + 1) * kTile > p.length; }
+
+  // ---- places ----
+
+  /// This thread's places of a tile, on their way from memory while the tile before is scanned.
+  struct Ahead {
+    int first, second;
+  };
+  __device__ __forceinline__ Ahead find_places(int tile) const {
+    Ahead ahead{-1, -1};
+    const int at = position(tile, group_thread());
+    if (group_thread() < kTile && exists(at)) {
+      const std::int64_t from = image * p.order.stride + at;
+      ahead.first = p.order.first[from];
+      if (!Kind::kPlain && p.order.second) ahead.second = p.order.second[from];
+    }
+    return ahead;
+  }
+  __device__ __forceinline__ void put_places(int tile, const Ahead& ahead) const {
+    if (group_thread() >= kTile) return;
+    const unsigned slot = static_cast<unsigned>(tile) % SweepPlaces::kTiles;
+    places.first[slot][group_thread()] = ahead.first;
+    if constexpr (!Kind::kPlain) places.second[slot][group_thread()] = ahead.second;
+  }
+  __device__ __forceinline__ int first(int tile, int row) const {
+    return places.first[static_cast<unsigned>(tile) % SweepPlaces::kTiles][row];
+  }
+  __device__ __forceinline__ int second(int tile, int row) const {
+    return places.second[static_cast<unsigned>(tile) % SweepPlaces::kTiles][row];
+  }
+  /// Where results of a row lie: its token, or its position; −1 beyond the sequence.
+  __device__ __forceinline__ int result_of(int tile, int row) const {
+    if (Kind::kPlain || p.by_token) return first(tile, row);
+    const int at = position(tile, row);
+    return exists(at) ? at : -1;
+  }
+  __device__ __forceinline__ int output_of(int token) const { return Kind::kPlain ? token : p.output_of(token); }
+
+  // ---- copies ----
+  // They move chunks: a lane takes chunk lane % 4 of rows lane / 4 and lane / 4 + 8 of a tile.
+
   __device__ __forceinline__ int chunk_row(int half) const { return lane / 4 + 8 * half; }
   __device__ __forceinline__ int chunk_column() const { return lane % 4 * kChunk; }
-  __device__ __forceinline__ bool chunk_exists() const { return first_channel + chunk_column() < p.channels; }
 
-  /// The tokens of this lane's two rows; −1 beyond the sequence.
-  __device__ __forceinline__ void load_tokens(int tile, int (&token)[2]) const {
+  /// This image's rows of a map (batch, rows, D).
+  template <class Number>
+  __device__ __forceinline__ SweepRows<Number> rows_of(Number* map, std::int64_t rows) const {
+    return {map + image * rows * p.channels + (chunk_exists ? first_channel + chunk_column() : 0)};
+  }
+  /// `row_of(row)` is the row of the map that a row of the tile holds, −1 for zeros.
+  template <class RowOf>
+  __device__ __forceinline__ void copy_rows(SweepTile& to, SweepRows<const bfloat16> map, RowOf row_of) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int position = tile * kTile + chunk_row(half);
-      token[half] = tile >= 0 && position < p.length ? first()[position] : -1;
+      const int row = row_of(chunk_row(half));
+      copy_async(&to.row[chunk_row(half)][chunk_column()], map.chunk(max(row, 0), row_bytes), row < 0 || !chunk_exists);
     }
   }
-  /// This lane's chunk of row `row` of an image's map (rows, D).
-  template <class Map>
-  __device__ __forceinline__ Map* chunk_of(Map* map, std::int64_t rows, int row) const {
-    return map + (image * rows + row) * p.channels + first_channel + chunk_column();
-  }
-  __device__ __forceinline__ void copy_rows(SweepTile& to, const bfloat16* map, std::int64_t rows,
-                                            const int (&row)[2]) const {
+  template <class RowOf>
+  __device__ __forceinline__ void store_rows(const SweepTile& from, SweepRows<bfloat16> map, RowOf row_of) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const bool exists = row[half] >= 0 && chunk_exists();
-      copy_async(&to.row[chunk_row(half)][chunk_column()], exists ? chunk_of(map, rows, row[half]) : map, !exists);
-    }
-  }
-  __device__ __forceinline__ void store_rows(const SweepTile& from, bfloat16* map, std::int64_t rows,
-                                             const int (&row)[2]) const {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (row[half] < 0 || !chunk_exists()) continue;
-      *reinterpret_cast<uint4*>(chunk_of(map, rows, row[half])) =
+      const int row = row_of(chunk_row(half));
+      if (row < 0 || !chunk_exists) continue;
+      *reinterpret_cast<uint4*>(map.chunk(row, row_bytes)) =
           *reinterpret_cast<const uint4*>(&from.row[chunk_row(half)][chunk_column()]);
     }
   }
-  /// Where results of this lane's two rows lie: their tokens, or their positions.
-  __device__ __forceinline__ void result_rows(int tile, const int (&token)[2], int (&row)[2]) const {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int position = tile * kTile + chunk_row(half);
-      row[half] = p.by_token ? token[half] : position < p.length ? position : -1;
-    }
-  }
-  /// Adds the second tokens' rows of a map to a tile that holds the first ones'. `row_of(token)` is −1 for none.
+  /// Adds the second tokens' rows of a map (batch, rows, D) to a tile that holds the first ones'. `row_of(token)` is −1
+  /// for none.
   template <class RowOf>
   __device__ __forceinline__ void add_second(SweepTile& to, const bfloat16* map, std::int64_t rows, int tile,
                                              RowOf row_of) const {
-    if (!p.order.second) return;
-    const int position = tile * kTile + lane;
-    const int row = lane < kTile && position < p.length ? row_of(second()[position]) : -1;
+    if (Kind::kPlain || !p.order.second) return;
+    const int row = lane < kTile ? row_of(second(tile, lane)) : -1;
     unsigned left = __ballot_sync(0xffffffffu, row >= 0);
     for (; left; left &= left - 1) {
       const int t = __ffs(static_cast<int>(left)) - 1;
@@ -182,109 +269,133 @@ struct SweepWarp {
     }
   }
 
-  __device__ __forceinline__ float* states_of(int tile) const {
-    return p.states + ((image * p.directions + k) * p.tiles + tile) * p.channels + channel;
+  /// This thread's states; those of a tile lie p.channels apart.
+  __device__ __forceinline__ float* states() const {
+    return p.states + (image * p.directions + k) * p.tiles * p.channels + channel;
   }
 };
 
 // ---- tokens' projections --------------------------------------------------------------------------------------------
 
+/// A thread's share of a tile's 16 · (R + 2) numbers of (δ | B | C), and of their gradients.
+template <class Kind>
+class SweepElements {
+ public:
+  __device__ __forceinline__ explicit SweepElements(const SweepWarp<Kind>& w) {
+    const int width = w.p.rank + 2;
+#pragma unroll
+    for (int i = 0; i < Kind::kProjections; ++i) {
+      const int element = w.group_thread() + i * w.group_threads(), row = element / width;
+      packed_[i] = row < kTile ? row | (element - row * width) << 4 : -1;
+    }
+  }
+  __device__ __forceinline__ bool exists(int i) const {
+    return packed_[i] >= 0;
+  }
+  __device__ __forceinline__ int row(int i) const {
+    return packed_[i] & (kTile - 1);
+  }
+  __device__ __forceinline__ int column(int i) const {
+    return packed_[i] >> 4;
+  }
+
+ private:
+  static_assert(kTile == 16);
+  int packed_[Kind::kProjections];
+};
+
 /// Brings (δ | B | C) of one tile after another into shared memory: loaded early, stored once the tile before is done.
+/// What has been loaded is not touched before: a number that is used is waited for.
 template <class Kind>
 class SweepProjections {
  public:
-  template <bool kReversed>
-  __device__ __forceinline__ void load(const SweepWarp<kReversed>& w, int tile) {
-    const Sweep& p = w.p;
-    const int width = p.rank + 2, stride = p.directions * width;
-    const bfloat16* rows = p.projection + w.image * p.length * stride + w.k * width;
+  __device__ __forceinline__ explicit SweepProjections(const SweepWarp<Kind>& w)
+      : stride_(w.p.directions * (w.p.rank + 2)),
+        rows_(w.p.projection + w.image * w.p.length * stride_ + w.k * (w.p.rank + 2)) {}
+
+  __device__ __forceinline__ void load(const SweepWarp<Kind>& w, const SweepElements<Kind>& elements, int tile) {
 #pragma unroll
     for (int i = 0; i < Kind::kProjections; ++i) {
-      const int element = w.group_thread() + i * w.group_threads();
-      if (element >= kTile * width) continue;
-      const int position = tile * kTile + element / width, column = element % width;
-      value_[i] = 0;
-      if (tile < 0 || position >= p.length) continue;
-      const int first = w.first()[position];
-      if (first >= 0) value_[i] = to_real(rows[static_cast<std::int64_t>(first) * stride + column]);
-      if (!p.order.second) continue;
-      const int second = w.second()[position];
-      if (second >= 0) value_[i] += to_real(rows[static_cast<std::int64_t>(second) * stride + column]);
+      if (!elements.exists(i)) continue;
+      value_[i] = load_of(w.first(tile, elements.row(i)), elements.column(i));
+      if constexpr (!Kind::kPlain) second_[i] = load_of(w.second(tile, elements.row(i)), elements.column(i));
     }
   }
 
-  template <bool kReversed>
-  __device__ __forceinline__ void store(const SweepWarp<kReversed>& w, SweepTokens<Kind>& to) const {
-    const int rank = w.p.rank, width = rank + 2;
+  __device__ __forceinline__ void store(const SweepElements<Kind>& elements, int rank, SweepTokens<Kind>& to) const {
 #pragma unroll
     for (int i = 0; i < Kind::kProjections; ++i) {
-      const int element = w.group_thread() + i * w.group_threads();
-      if (element >= kTile * width) continue;
-      const int t = element / width, column = element % width;
+      if (!elements.exists(i)) continue;
+      const int row = elements.row(i), column = elements.column(i);
+      float value = to_real(value_[i]);
+      if constexpr (!Kind::kPlain) value += to_real(second_[i]);
       if (column < rank) {
-        to.rank[t][column] = from_real<bfloat16>(value_[i]);
-      } else if (column == rank) {
-        to.B[t] = kLn2 * value_[i];
+        to.rank[row][column] = from_real<bfloat16>(value);
       } else {
-        to.C[t] = value_[i];
+        (column == rank ? to.B : to.C)[row] = column == rank ? kLn2 * value : value;
       }
     }
   }
 
  private:
-  float value_[Kind::kProjections];
+  __device__ __forceinline__ bfloat16 load_of(int token, int column) const {
+    return token >= 0 ? rows_[static_cast<std::int64_t>(token * stride_ + column)] : bfloat16{};
+  }
+
+  int stride_;
+  const bfloat16* rows_;
+  bfloat16 value_[Kind::kProjections];
+  bfloat16 second_[Kind::kPlain ? 1 : Kind::kProjections];
 };
+
+/// δ's spare columns are multiplied by weights of 0: they only have to be finite.
+template <class Kind>
+__device__ __forceinline__ void clear_tokens(SweepTokens<Kind> (&tokens)[2][2]) {
+  auto* words = reinterpret_cast<std::uint32_t*>(&tokens[0][0]);
+  for (int i = threadIdx.x; i < static_cast<int>(sizeof tokens / sizeof *words); i += blockDim.x) words[i] = 0;
+  __syncthreads();
+}
 
 // ---- Δ --------------------------------------------------------------------------------------------------------------
 
-/// A channel's weight for number r of δ; 0 beyond either.
-__device__ __forceinline__ float dt_weight_of(const Sweep& p, int k, int channel, int r) {
-  const bool exists = channel < p.channels && r < p.rank;
-  return exists ? p.weights.dt_weight[(static_cast<std::int64_t>(k) * p.channels + channel) * p.rank + r] : 0.0f;
+template <class Kind>
+__device__ __forceinline__ void load_weights(const SweepWarp<Kind>& w, SweepWeights<Kind>& to) {
+  const Sweep& p = w.p;
+  const std::int64_t front = (static_cast<std::int64_t>(w.k) * p.channels + w.first_channel) * p.rank;
+  for (int i = w.lane; i < kWarp * 16 * Kind::kSteps; i += kWarp) {
+    const int channel = i / (16 * Kind::kSteps), r = i % (16 * Kind::kSteps);
+    const bool exists = w.first_channel + channel < p.channels && r < p.rank;
+    to.row[channel][r] = from_real<bfloat16>(exists ? p.weights.dt_weight[front + channel * p.rank + r] : 0.0f);
+  }
+  __syncwarp();
 }
 
-/// The pre-activations of a tile, times log₂ e and without bias: (16 tokens × R) (R × 32 channels).
+/// The pre-activations of a tile without bias: scratch (16 tokens, 32 channels) = (16 tokens × R) (R × 32 channels),
+/// for the whole warp to read afterwards.
 template <class Kind>
-class SweepDelta {
- public:
-  __device__ __forceinline__ SweepDelta(const Sweep& p, int k, int first_channel) {
-    const int g = lane_index() / 4, q = lane_index() % 4;
+__device__ __forceinline__ void fill_pre_activations(const SweepTokens<Kind>& tokens, const SweepWeights<Kind>& weights,
+                                                     SweepScratch& scratch) {
+  const int lane = lane_index(), g = lane / 4, q = lane % 4;
+  float sum[4][4] = {};
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+  for (int s = 0; s < Kind::kSteps; ++s) {
+    FragmentA delta;
+    load_matrices(delta.a, &tokens.rank[lane % 16][16 * s + lane / 16 * 8]);
 #pragma unroll
-      for (int s = 0; s < Kind::kSteps; ++s) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int r = 16 * s + 2 * q + 8 * i, channel = first_channel + 8 * n + g;
-          weight_[n][s].b[i] =
-              pack_bf16(kLog2E * dt_weight_of(p, k, channel, r), kLog2E * dt_weight_of(p, k, channel, r + 1));
-        }
-      }
+    for (int n = 0; n < 4; n += 2) {
+      FragmentB weight[2];
+      load_matrices(weight, &weights.row[8 * n + lane / 16 * 8 + lane % 8][16 * s + lane / 8 % 2 * 8]);
+      multiply_add(sum[n], delta, weight[0]);
+      multiply_add(sum[n + 1], delta, weight[1]);
     }
   }
-
-  /// Fills scratch (16 tokens, 32 channels), for the whole warp to read afterwards.
-  __device__ __forceinline__ void fill(const SweepTokens<Kind>& tokens, SweepScratch& scratch) const {
-    const int lane = lane_index(), g = lane / 4, q = lane % 4;
-    float sum[4][4] = {};
 #pragma unroll
-    for (int s = 0; s < Kind::kSteps; ++s) {
-      FragmentA delta;
-      load_matrices(delta.a, &tokens.rank[lane % 16][16 * s + lane / 16 * 8]);
-#pragma unroll
-      for (int n = 0; n < 4; ++n) multiply_add(sum[n], delta, weight_[n][s]);
-    }
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      *reinterpret_cast<float2*>(&scratch[g][8 * n + 2 * q]) = make_float2(sum[n][0], sum[n][1]);
-      *reinterpret_cast<float2*>(&scratch[g + 8][8 * n + 2 * q]) = make_float2(sum[n][2], sum[n][3]);
-    }
-    __syncwarp();
+  for (int n = 0; n < 4; ++n) {
+    *reinterpret_cast<float2*>(&scratch[g][8 * n + 2 * q]) = make_float2(sum[n][0], sum[n][1]);
+    *reinterpret_cast<float2*>(&scratch[g + 8][8 * n + 2 * q]) = make_float2(sum[n][2], sum[n][3]);
   }
-
- private:
-  FragmentB weight_[4][Kind::kSteps];
-};
+  __syncwarp();
+}
 
 /// log₂(1 + 2ˣ), to the relative precision of a float where the power is small too.
 __device__ __forceinline__ float softplus_base2(float x) {
@@ -294,9 +405,34 @@ __device__ __forceinline__ float softplus_base2(float x) {
   return power < 0.0078125f ? small : large;
 }
 
-/// Tokens beyond the sequence: Δ = 0 for them, so that they change no state.
-__device__ __forceinline__ void hide_tokens_from(int valid, SweepScratch& scratch) {
-  for (int t = valid; t < kTile; ++t) scratch[t][lane_index()] = -1e4f;
+/// Rows beyond the sequence: Δ = 0 for them, so that they change no state.
+template <class Kind>
+__device__ __forceinline__ void hide_rows_beyond(const SweepWarp<Kind>& w, int tile, SweepScratch& scratch) {
+  for (int row = 0; row < kTile; ++row) {
+    if (!w.exists(w.position(tile, row))) scratch[row][w.lane] = -1e4f;
+  }
+}
+
+/// Numbers of half a tile, which begins at row 0 or 8.
+using HalfTile = float[kTile / 2];
+
+__device__ __forceinline__ void load_half(HalfTile& to, const SweepTile& tile, int first) {
+#pragma unroll
+  for (int i = 0; i < kTile / 2; ++i) to[i] = to_real(tile.row[first + i][lane_index()]);
+}
+__device__ __forceinline__ void load_half(HalfTile& to, const float (&numbers)[kTile], int first) {
+#pragma unroll
+  for (int i = 0; i < kTile / 2; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(&numbers[first + i]);
+    to[i] = four.x;
+    to[i + 1] = four.y;
+    to[i + 2] = four.z;
+    to[i + 3] = four.w;
+  }
+}
+__device__ __forceinline__ void store_half(SweepTile& tile, int first, const HalfTile& from) {
+#pragma unroll
+  for (int i = 0; i < kTile / 2; ++i) tile.row[first + i][lane_index()] = from_real<bfloat16>(from[i]);
 }
 
 // ---- launch ---------------------------------------------------------------------------------------------------------
@@ -310,9 +446,9 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
   return batch * s.directions * sweep_tiles(length) * s.channels;
 }
 
-/// Calls body.template operator()<Kind>() with what suits the rank.
+/// Calls body.template operator()<Kind>() with what suits the rank, for plain orders.
 template <bool kBackward, class Body>
-void with_sweep_kind(std::int64_t rank, Body body) {
+void with_plain_kind(std::int64_t rank, Body body) {
   if (rank <= 6) return body.template operator()<SweepKind<6, 1, 1, 2>>();
   if (rank <= 14) return body.template operator()<SweepKind<6, 1, 2, 3>>();
   if (rank <= 30) {
@@ -321,6 +457,17 @@ void with_sweep_kind(std::int64_t rank, Body body) {
     return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 2, 4, 6>, SweepKind<4, 2, 4, 4>>>();
   }
   body.template operator()<SweepKind<4, 3, 7, 7>>();
+}
+
+/// The same for any order where kGeneral, so that others do not compile what they never run.
+template <bool kBackward, bool kGeneral, class Body>
+void with_sweep_kind(const Sweep& sweep, Body body) {
+  with_plain_kind<kBackward>(sweep.rank, [&]<class Kind>() {
+    if constexpr (kGeneral) {
+      if (!sweep.is_plain()) return body.template operator()<typename Kind::General>();
+    }
+    body.template operator()<Kind>();
+  });
 }
 
 /// How a scan's channels are spread over blocks.
@@ -336,15 +483,16 @@ struct SweepGrid {
   int threads() const { return 2 * warps * kWarp; }
 };
 
-/// Whether the sweeps take a scan of this shape.
-inline bool sweeps(const ScanShape& s) {
+/// Whether the sweeps take a scan of sequences of this length.
+inline bool sweeps(const ScanShape& s, std::int64_t length) {
   if (s.states != 1 || s.rank > 48 || s.channels % kChunk != 0 || s.channels > (1 << 20)) return false;
+  if (length * s.directions * s.projection() > std::numeric_limits<int>::max() - kTile) return false;
   bool fits = true;
   const auto check = [&]<class Kind>() {
     fits &= kTile * s.projection() <= Kind::kProjections * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
   };
-  with_sweep_kind<false>(s.rank, check);
-  with_sweep_kind<true>(s.rank, check);
+  with_plain_kind<false>(s.rank, check);
+  with_plain_kind<true>(s.rank, check);
   return fits;
 }
 

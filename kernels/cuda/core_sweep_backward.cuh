@@ -29,9 +29,11 @@ template <class Kind>
 struct SweepBackwardShared {
   SweepTokens<Kind> tokens[2][2];                                 ///< direction, tile even or odd
   float sums[2][2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];  ///< direction, tile even or odd, of each warp
+  SweepPlaces places[2];                                          ///< direction
 
   struct Warp {
     SweepTile u[2], grad_y[2], partial[2];  ///< tile even or odd
+    SweepWeights<Kind> weights;
     union {
       alignas(16) SweepScratch scratch;
       alignas(16) SweepProduct product[3];  ///< ∂x, and the terms of ∂B and ∂C
@@ -45,23 +47,10 @@ struct SweepBackwardShared {
 template <class Kind>
 class SweepSums {
  public:
-  __device__ __forceinline__ SweepSums(const Sweep& p, int k, int first_channel) : rank_(p.rank) {
-    const int g = lane_index() / 4, q = lane_index() % 4;
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-#pragma unroll
-      for (int n = 0; n < Kind::kColumnTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int channel = first_channel + 16 * s + 2 * q + 8 * i, r = 8 * n + g;
-          weight_[s][n].b[i] = pack_bf16(dt_weight_of(p, k, channel, r), dt_weight_of(p, k, channel + 1, r));
-        }
-      }
-    }
-  }
+  __device__ __forceinline__ explicit SweepSums(int rank) : rank_(rank) {}
 
   /// sums (16 tokens, R + 2 and spare columns) = (∂δ | ∂B / ln 2 | ∂C), this warp's share.
-  __device__ __forceinline__ void over_channels(const SweepProduct (&product)[3],
+  __device__ __forceinline__ void over_channels(const SweepProduct (&product)[3], const SweepWeights<Kind>& weights,
                                                 float (&sums)[kTile][8 * Kind::kColumnTiles]) const {
     const int lane = lane_index(), g = lane / 4, q = lane % 4;
     float sum[Kind::kColumnTiles][4] = {};
@@ -72,8 +61,14 @@ class SweepSums {
 #pragma unroll
       for (int i = 0; i < 3; ++i) load_transposed(factor[i].a, &product[i][channel][token]);
 #pragma unroll
+      for (int n = 0; n < Kind::kRankTiles; n += 2) {
+        FragmentB weight[2];
+        load_transposed(weight, &weights.row[16 * s + lane % 16][8 * n + lane / 16 * 8]);
+        multiply_add(sum[n], factor[0], weight[0]);
+        if (n + 1 < Kind::kRankTiles) multiply_add(sum[n + 1], factor[0], weight[1]);
+      }
+#pragma unroll
       for (int n = 0; n < Kind::kColumnTiles; ++n) {
-        multiply_add(sum[n], factor[0], weight_[s][n]);
         if (rank_ / 8 == n) multiply_add(sum[n], factor[1], ones_in(rank_ % 8));
         if ((rank_ + 1) / 8 == n) multiply_add(sum[n], factor[2], ones_in((rank_ + 1) % 8));
       }
@@ -126,150 +121,158 @@ class SweepSums {
   }
 
   int rank_;
-  FragmentB weight_[2][Kind::kColumnTiles];
   float grad_weight_[2][Kind::kRankTiles][4] = {};
 };
 
-template <class Kind, bool kReversed>
+template <class Kind>
 class SweepBackwardWalk {
  public:
   __device__ __forceinline__ SweepBackwardWalk(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
       : b_(backward),
-        w_(backward.sweep),
+        w_(backward.sweep, shared.places),
+        elements_(w_),
+        projections_(w_),
         mine_(shared.warp(warp_index())),
-        tokens_(shared.tokens[kReversed]),
-        group_sums_(shared.sums[kReversed]),
-        delta_(backward.sweep, w_.k, w_.first_channel),
-        sums_(backward.sweep, w_.k, w_.first_channel) {
-    const std::int64_t at = static_cast<std::int64_t>(w_.k) * w_.p.channels + w_.channel;
-    A_ = w_.active ? -expf(w_.p.weights.A_logs[at]) : 0.0f;
-    bias_ = w_.active ? kLog2E * w_.p.weights.dt_bias[at] : 0.0f;
-    skip_ = w_.active ? w_.p.weights.skip[at] : 0.0f;
+        tokens_(shared.tokens[w_.reversed]),
+        group_sums_(shared.sums[w_.reversed]),
+        x_(w_.rows_of(w_.p.x, w_.p.length)),
+        grad_z_(w_.rows_of(backward.grad_z, w_.p.out_length())),
+        grad_s_(w_.rows_of(backward.grad_s, w_.p.length)),
+        states_(w_.states()),
+        grad_projection_(((backward.grad_projection ? 0 : blockIdx.y * w_.p.batch) + w_.image) * w_.p.length *
+                             w_.p.directions * (w_.p.rank + 2) +
+                         w_.k * (w_.p.rank + 2)),
+        sums_(w_.p.rank) {
+    load_weights(w_, mine_.weights);
   }
 
-  /// Tiles are visited from where this direction ends.
+  /// As the forward walk, against the direction's sense.
   __device__ __forceinline__ void run() {
-    const int tiles = w_.p.tiles, met = (tiles + (kReversed ? 0 : 1)) / 2;
-    visit(0, met, w_.p.adds);
-    __syncthreads();
-    visit(met, tiles, true);
+    const int steps = w_.p.tiles, meeting = w_.meeting(!w_.reversed);
+    for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
+    w_.group_barrier();
+    projections_.load(w_, elements_, tile_of(0));
+    start_copies(0, w_.p.adds && meeting > 0);
+    float before = state_before(0);
+    projections_.store(elements_, w_.p.rank, tokens_[0]);
+    w_.group_barrier();
+    for (int step = 0; step < steps; ++step) {
+      const int tile = tile_of(step), next = step + 1, parity = step % 2;
+      if (step == meeting) {
+        __syncthreads();
+        copy_partial(step);
+        commit_copies();
+      }
+      const auto ahead = w_.find_places(tile_of(step + 2));
+      projections_.load(w_, elements_, tile_of(next));
+      start_copies(next, next > meeting || (w_.p.adds && next < meeting));
+      const float before_next = state_before(next);
+      wait_copies<1>();
+      __syncwarp();
+      w_.add_second(mine_.u[parity], w_.p.x, w_.p.length, tile, [](int token) { return token; });
+      w_.add_second(mine_.grad_y[parity], b_.grad_z, w_.p.out_length(), tile,
+                    [&](int token) { return w_.output_of(token); });
+      scan(tile, parity, w_.p.adds || step >= meeting, before);
+      __syncwarp();
+      w_.store_rows(mine_.grad_y[parity], grad_s_, [&](int row) { return w_.result_of(tile, row); });
+      sums_.over_channels(mine_.product, mine_.weights, group_sums_[parity][w_.warp]);
+      sums_.over_tokens(mine_.product[0], tokens_[parity]);
+      projections_.store(elements_, w_.p.rank, tokens_[next % 2]);
+      w_.put_places(tile_of(step + 2), ahead);
+      w_.group_barrier();
+      store_projection_gradients(tile, parity);
+      before = before_next;
+    }
+    if (meeting == steps) __syncthreads();
+    wait_copies<0>();
     store_weight_sums();
   }
 
  private:
-  __device__ __forceinline__ int tile_of(int step) const { return kReversed ? step : w_.p.tiles - 1 - step; }
+  __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, !w_.reversed); }
 
-  __device__ __forceinline__ void start_copies(int step, bool reads, const int (&token)[2]) {
-    w_.copy_rows(mine_.u[step % 2], w_.p.x, w_.p.length, token);
-    const int output[2] = {w_.p.output_of(token[0]), w_.p.output_of(token[1])};
-    w_.copy_rows(mine_.grad_y[step % 2], b_.grad_z, w_.p.out_length(), output);
-    if (reads) {
-      int row[2];
-      w_.result_rows(tile_of(step), token, row);
-      w_.copy_rows(mine_.partial[step % 2], b_.grad_s, w_.p.length, row);
-    }
+  /// The state before the tile of a step, 0 beyond the last.
+  __device__ __forceinline__ float state_before(int step) const {
+    return w_.active && step < w_.p.tiles ? states_[static_cast<std::int64_t>(tile_of(step)) * w_.p.channels] : 0.0f;
+  }
+
+  __device__ __forceinline__ void start_copies(int step, bool with_partial) {
+    const int tile = tile_of(step);
+    w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile, row); });
+    w_.copy_rows(mine_.grad_y[step % 2], grad_z_, [&](int row) { return w_.output_of(w_.first(tile, row)); });
+    if (with_partial) copy_partial(step);
     commit_copies();
   }
-
-  __device__ __forceinline__ void visit(int first, int last, bool reads) {
-    if (first == last) return;
-    int token[2], next[2];
-    w_.load_tokens(tile_of(first), token);
-    projections_.load(w_, tile_of(first));
-    start_copies(first, reads, token);
-    float before = w_.active ? *w_.states_of(tile_of(first)) : 0.0f, before_next = 0;
-    projections_.store(w_, tokens_[first % 2]);
-    w_.group_barrier();
-    for (int step = first; step < last; ++step) {
-      const int tile = tile_of(step), parity = step % 2;
-      const bool more = step + 1 < last;
-      if (more) {
-        w_.load_tokens(tile_of(step + 1), next);
-        projections_.load(w_, tile_of(step + 1));
-        start_copies(step + 1, reads, next);
-        if (w_.active) before_next = *w_.states_of(tile_of(step + 1));
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncwarp();
-      w_.add_second(mine_.u[parity], w_.p.x, w_.p.length, tile, [](int t) { return t; });
-      w_.add_second(mine_.grad_y[parity], b_.grad_z, w_.p.out_length(), tile, [&](int t) { return w_.p.output_of(t); });
-      scan(tile, parity, reads, before);
-      __syncwarp();
-      int row[2];
-      w_.result_rows(tile, token, row);
-      w_.store_rows(mine_.grad_y[parity], b_.grad_s, w_.p.length, row);
-      sums_.over_channels(mine_.product, group_sums_[parity][w_.warp]);
-      sums_.over_tokens(mine_.product[0], tokens_[parity]);
-      if (more) projections_.store(w_, tokens_[(step + 1) % 2]);
-      w_.group_barrier();
-      store_projection_gradients(tile, parity);
-      token[0] = next[0];
-      token[1] = next[1];
-      before = before_next;
-    }
+  __device__ __forceinline__ void copy_partial(int step) {
+    w_.copy_rows(mine_.partial[step % 2], {grad_s_.front}, [&](int row) { return w_.result_of(tile_of(step), row); });
   }
 
-  /// ∂u of the tile takes ∂y's place; fills the products.
-  __device__ __forceinline__ void scan(int tile, int parity, bool reads, float before) {
+  /// ∂u of the tile takes ∂y's place; fills the products. Half a tile at a time is read into registers first, so that
+  /// its tokens do not wait for each other's stores.
+  __device__ __forceinline__ void scan(int tile, int parity, bool adds, float before) {
     const SweepTokens<Kind>& tokens = tokens_[parity];
-    const SweepTile& u_tile = mine_.u[parity];
-    SweepTile& grad_tile = mine_.grad_y[parity];
-    delta_.fill(tokens, mine_.scratch);
-    const int valid = w_.p.length - tile * kTile;
-    if (valid < kTile) hide_tokens_from(valid, mine_.scratch);
+    fill_pre_activations(tokens, mine_.weights, mine_.scratch);
+    if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
 
-    float delta[kTile], a[kTile], h[kTile], u[kTile];
+    HalfTile delta[2], a[2], h[2], u[2];
     float state = before;
 #pragma unroll
-    for (int step = 0; step < kTile; ++step) {
-      const int t = token_of_step<kReversed>(step);
-      u[t] = to_real(u_tile.row[t][w_.lane]);
-      delta[t] = softplus_base2(mine_.scratch[t][w_.lane] + bias_);
-      a[t] = exp2_fast(delta[t] * A_);
-      state = a[t] * state + delta[t] * (tokens.B[t] * u[t]);
-      h[t] = state;
+    for (int half = 0; half < 2; ++half) {
+      const int first = half * kTile / 2;
+      HalfTile B;
+      load_half(B, tokens.B, first);
+      load_half(u[half], mine_.u[parity], first);
+#pragma unroll
+      for (int i = 0; i < kTile / 2; ++i) {
+        delta[half][i] = softplus_base2(kLog2E * mine_.scratch[first + i][w_.lane] + w_.bias);
+        a[half][i] = exp2_fast(delta[half][i] * w_.A);
+      }
+#pragma unroll
+      for (int i = 0; i < kTile / 2; ++i) {
+        state = a[half][i] * state + delta[half][i] * (B[i] * u[half][i]);
+        h[half][i] = state;
+      }
     }
     __syncwarp();  // the products take the scratch's place
 
     float grad_A = 0, grad_bias = 0, grad_skip = 0;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      std::uint32_t grad_x_pairs[4], B_pairs[4], C_pairs[4];
-      const int first = kReversed == (half == 0) ? 0 : kTile / 2;  // against the sense
+    for (int half = 1; half >= 0; --half) {
+      const int first = half * kTile / 2;
+      HalfTile grad_y, grad_u = {}, B, C;
+      load_half(grad_y, mine_.grad_y[parity], first);
+      if (adds) load_half(grad_u, mine_.partial[parity], first);
+      load_half(B, tokens.B, first);
+      load_half(C, tokens.C, first);
+      std::uint32_t pairs[3][kTile / 4];  // ∂x, and the terms of ∂B and ∂C
 #pragma unroll
-      for (int pair = 0; pair < 4; ++pair) {
+      for (int pair = kTile / 4 - 1; pair >= 0; --pair) {
         float grad_x[2], of_B[2], of_C[2];
-        const int pair_at = kReversed ? pair : 3 - pair;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int odd = kReversed ? i : 1 - i, t = first + 2 * pair_at + odd;
-          const float grad_y = to_real(grad_tile.row[t][w_.lane]);
-          const float g = tokens.C[t] * grad_y + carry_;
-          const float Bu = tokens.B[t] * u[t], from_before = h[t] - delta[t] * Bu, gd = g * delta[t];
-          carry_ = g * a[t];
-          of_B[odd] = gd * u[t];
-          of_C[odd] = grad_y * h[t];
-          float grad_u = gd * tokens.B[t] + skip_ * grad_y;
+        for (int odd = 1; odd >= 0; --odd) {
+          const int i = 2 * pair + odd;
+          const float d = delta[half][i], ui = u[half][i], g = C[i] * grad_y[i] + carry_, gd = g * d;
+          const float Bu = B[i] * ui, from_before = h[half][i] - d * Bu;
+          carry_ = g * a[half][i];
+          of_B[odd] = gd * ui;
+          of_C[odd] = grad_y[i] * h[half][i];
+          grad_u[i] += gd * B[i] + w_.skip * grad_y[i];
           // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
-          grad_x[odd] = g * (Bu + A_ * kLn2 * from_before) * (kLog2E - kLog2E * exp2_fast(-delta[t]));
+          grad_x[odd] = g * (Bu + A_ln2_ * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
           grad_A += gd * from_before;
           grad_bias += grad_x[odd];
-          grad_skip += grad_y * u[t];
-          if (reads) grad_u += to_real(mine_.partial[parity].row[t][w_.lane]);
-          grad_tile.row[t][w_.lane] = from_real<bfloat16>(grad_u);
+          grad_skip += grad_y[i] * ui;
         }
-        grad_x_pairs[pair_at] = pack_bf16(grad_x[0], grad_x[1]);
-        B_pairs[pair_at] = pack_bf16(of_B[0], of_B[1]);
-        C_pairs[pair_at] = pack_bf16(of_C[0], of_C[1]);
+        pairs[0][pair] = pack_bf16(grad_x[0], grad_x[1]);
+        pairs[1][pair] = pack_bf16(of_B[0], of_B[1]);
+        pairs[2][pair] = pack_bf16(of_C[0], of_C[1]);
       }
-      const auto put = [&](SweepProduct& product, const std::uint32_t(&pairs)[4]) {
-        *reinterpret_cast<uint4*>(&product[w_.lane][first]) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
-      };
-      put(mine_.product[0], grad_x_pairs);
-      put(mine_.product[1], B_pairs);
-      put(mine_.product[2], C_pairs);
+      store_half(mine_.grad_y[parity], first, grad_u);
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        *reinterpret_cast<uint4*>(&mine_.product[i][w_.lane][first]) =
+            make_uint4(pairs[i][0], pairs[i][1], pairs[i][2], pairs[i][3]);
+      }
     }
     grad_A_ += grad_A;
     grad_bias_ += grad_bias;
@@ -280,18 +283,22 @@ class SweepBackwardWalk {
   __device__ __forceinline__ void store_projection_gradients(int tile, int parity) const {
     const Sweep& p = w_.p;
     const int width = p.rank + 2;
-    for (int element = w_.group_thread(); element < kTile * width; element += w_.group_threads()) {
-      const int t = element / width, column = element % width, position = tile * kTile + t;
-      if (position >= p.length) continue;
+#pragma unroll
+    for (int i = 0; i < Kind::kProjections; ++i) {
+      if (!elements_.exists(i)) continue;
+      const int row = elements_.row(i), column = elements_.column(i), to = w_.result_of(tile, row);
+      if (to < 0) continue;
       float sum = 0;
-      for (int warp = 0; warp < p.warps; ++warp) sum += group_sums_[parity][warp][t][column];
+#pragma unroll
+      for (int warp = 0; warp < Kind::kWarps; ++warp) {
+        if (warp < p.warps) sum += group_sums_[parity][warp][row][column];
+      }
       if (column == p.rank) sum *= kLn2;
-      const std::int64_t row = w_.image * p.length + (p.by_token ? w_.first()[position] : position);
-      const std::int64_t at = (row * p.directions + w_.k) * width + column;
+      const std::int64_t at = grad_projection_ + to * p.directions * width + column;
       if (b_.grad_projection) {
         b_.grad_projection[at] = from_real<bfloat16>(sum);
       } else {
-        b_.partial_projection[blockIdx.y * p.batch * p.length * p.directions * width + at] = sum;
+        b_.partial_projection[at] = sum;
       }
     }
   }
@@ -311,14 +318,18 @@ class SweepBackwardWalk {
   }
 
   const SweepBackward& b_;
-  SweepWarp<kReversed> w_;
+  const SweepWarp<Kind> w_;
+  const SweepElements<Kind> elements_;
+  SweepProjections<Kind> projections_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
   float (&group_sums_)[2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];
-  SweepDelta<Kind> delta_;
+  const SweepRows<const bfloat16> x_, grad_z_;
+  const SweepRows<bfloat16> grad_s_;
+  const float* const states_;
+  const std::int64_t grad_projection_;  ///< where this image's and direction's begin
   SweepSums<Kind> sums_;
-  SweepProjections<Kind> projections_;
-  float A_, bias_, skip_;
+  const float A_ln2_ = w_.A * kLn2;
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };
 
@@ -330,22 +341,18 @@ __global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepBackwardShared<Kind>*>(memory);
   clear_tokens(shared.tokens);
-  if (warp_index() < b.sweep.warps) {
-    SweepBackwardWalk<Kind, false>(b, shared).run();
-  } else {
-    SweepBackwardWalk<Kind, true>(b, shared).run();
-  }
+  SweepBackwardWalk<Kind>(b, shared).run();
 }
 
 /// Launches one sweep for each Sweep of `orders`; each adds to the results of those before. grad_projection
 /// (batch, length, K, R + 2) as SweepBackward's; the weights' gradients are accumulated.
-template <class SweepOf>
+template <bool kGeneral = false, class SweepOf>
 void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, const bfloat16* grad_z, bfloat16* grad_s,
                     bfloat16* grad_projection, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of) {
   const std::int64_t width = PackedScanGradients::width(shape);
-  with_sweep_kind<true>(shape.rank, [&]<class Kind>() {
+  Sweep sweep = sweep_of(0);
+  with_sweep_kind<true, kGeneral>(sweep, [&]<class Kind>() {
     const SweepGrid grid(shape.channels, Kind::kWarps);
-    Sweep sweep = sweep_of(0);
     const std::int64_t projections = sweep.batch * sweep.length * shape.directions * shape.projection();
     const bool whole = grid.channel_blocks == 1;
     const Scratch<float> partial(stream, whole ? 0 : grid.channel_blocks * projections);

@@ -14,9 +14,11 @@ struct SweepForward {
 template <class Kind>
 struct SweepForwardShared {
   SweepTokens<Kind> tokens[2][2];  ///< direction, tile even or odd
+  SweepPlaces places[2];           ///< direction
 
   struct Warp {
     SweepTile u[2], partial[2];  ///< tile even or odd
+    SweepWeights<Kind> weights;
     alignas(16) SweepScratch scratch;
   };
   static std::size_t bytes(int threads) { return sizeof(SweepForwardShared) + threads / kWarp * sizeof(Warp); }
@@ -24,127 +26,116 @@ struct SweepForwardShared {
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
 };
 
-template <class Kind, bool kReversed>
+template <class Kind>
 class SweepForwardWalk {
  public:
   __device__ __forceinline__ SweepForwardWalk(const SweepForward& forward, SweepForwardShared<Kind>& shared)
       : f_(forward),
-        w_(forward.sweep),
+        w_(forward.sweep, shared.places),
+        elements_(w_),
+        projections_(w_),
         mine_(shared.warp(warp_index())),
-        tokens_(shared.tokens[kReversed]),
-        delta_(forward.sweep, w_.k, w_.first_channel) {
-    const std::int64_t at = static_cast<std::int64_t>(w_.k) * w_.p.channels + w_.channel;
-    A_ = w_.active ? -expf(w_.p.weights.A_logs[at]) : 0.0f;
-    bias_ = w_.active ? kLog2E * w_.p.weights.dt_bias[at] : 0.0f;
-    skip_ = w_.active ? w_.p.weights.skip[at] : 0.0f;
+        tokens_(shared.tokens[w_.reversed]),
+        x_(w_.rows_of(w_.p.x, w_.p.length)),
+        y_(w_.rows_of(forward.y, w_.p.length)),
+        states_(w_.p.states && w_.active ? w_.states() : nullptr) {
+    load_weights(w_, mine_.weights);
   }
 
-  /// Tiles are visited from this direction's start; the middle one of an odd number first by the direction that goes
-  /// forwards.
+  /// Every step brings what the next one needs, and the places of the one after; beyond the last there is nothing.
   __device__ __forceinline__ void run() {
-    const int tiles = w_.p.tiles, met = (tiles + (kReversed ? 0 : 1)) / 2;
-    visit(0, met, w_.p.adds, false);
-    __syncthreads();
-    visit(met, tiles, true, true);
+    const int steps = w_.p.tiles, meeting = w_.meeting(w_.reversed);
+    for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
+    w_.group_barrier();
+    projections_.load(w_, elements_, tile_of(0));
+    start_copies(0, w_.p.adds && meeting > 0);
+    projections_.store(elements_, w_.p.rank, tokens_[0]);
+    w_.group_barrier();
+    for (int step = 0; step < steps; ++step) {
+      const int tile = tile_of(step), next = step + 1;
+      if (step == meeting) {
+        __syncthreads();
+        copy_partial(step);
+        commit_copies();
+      }
+      const auto ahead = w_.find_places(tile_of(step + 2));
+      projections_.load(w_, elements_, tile_of(next));
+      start_copies(next, next > meeting || (w_.p.adds && next < meeting));
+      wait_copies<1>();
+      __syncwarp();
+      w_.add_second(mine_.u[step % 2], w_.p.x, w_.p.length, tile, [](int token) { return token; });
+      scan(tile, step % 2, w_.p.adds || step >= meeting);
+      __syncwarp();
+      store(tile, mine_.u[step % 2], step >= meeting);
+      projections_.store(elements_, w_.p.rank, tokens_[next % 2]);
+      w_.put_places(tile_of(step + 2), ahead);
+      w_.group_barrier();
+    }
+    if (meeting == steps) __syncthreads();
+    wait_copies<0>();
   }
 
  private:
-  __device__ __forceinline__ int tile_of(int step) const { return kReversed ? w_.p.tiles - 1 - step : step; }
+  __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, w_.reversed); }
 
-  __device__ __forceinline__ void start_copies(int step, bool reads, const int (&token)[2]) {
-    w_.copy_rows(mine_.u[step % 2], w_.p.x, w_.p.length, token);
-    if (reads) {
-      int row[2];
-      w_.result_rows(tile_of(step), token, row);
-      w_.copy_rows(mine_.partial[step % 2], f_.y, w_.p.length, row);
-    }
+  __device__ __forceinline__ void start_copies(int step, bool with_partial) {
+    w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile_of(step), row); });
+    if (with_partial) copy_partial(step);
     commit_copies();
   }
-
-  /// `reads`: what is there is added to; `completes`: the sums are y.
-  __device__ __forceinline__ void visit(int first, int last, bool reads, bool completes) {
-    if (first == last) return;
-    int token[2], next[2];
-    w_.load_tokens(tile_of(first), token);
-    projections_.load(w_, tile_of(first));
-    start_copies(first, reads, token);
-    projections_.store(w_, tokens_[first % 2]);
-    w_.group_barrier();
-    for (int step = first; step < last; ++step) {
-      const bool more = step + 1 < last;
-      if (more) {
-        w_.load_tokens(tile_of(step + 1), next);
-        projections_.load(w_, tile_of(step + 1));
-        start_copies(step + 1, reads, next);
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
-      }
-      __syncwarp();
-      w_.add_second(mine_.u[step % 2], w_.p.x, w_.p.length, tile_of(step), [](int t) { return t; });
-      scan(tile_of(step), step % 2, reads);
-      __syncwarp();
-      store(tile_of(step), mine_.u[step % 2], token, completes);
-      if (more) projections_.store(w_, tokens_[(step + 1) % 2]);
-      w_.group_barrier();
-      token[0] = next[0];
-      token[1] = next[1];
-    }
+  __device__ __forceinline__ void copy_partial(int step) {
+    w_.copy_rows(mine_.partial[step % 2], {y_.front}, [&](int row) { return w_.result_of(tile_of(step), row); });
   }
 
-  /// y of the tile takes u's place.
-  __device__ __forceinline__ void scan(int tile, int parity, bool reads) {
+  /// y of the tile takes u's place. Half a tile at a time is read into registers first, so that the exponentials of its
+  /// tokens do not wait for each other.
+  __device__ __forceinline__ void scan(int tile, int parity, bool adds) {
     SweepTile& u_tile = mine_.u[parity];
     const SweepTokens<Kind>& tokens = tokens_[parity];
-    delta_.fill(tokens, mine_.scratch);
-    const int valid = w_.p.length - tile * kTile;
-    if (valid < kTile) hide_tokens_from(valid, mine_.scratch);
-    if (w_.p.states && w_.active) *w_.states_of(tile) = h_;
+    fill_pre_activations(tokens, mine_.weights, mine_.scratch);
+    if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
+    if (states_) states_[static_cast<std::int64_t>(tile) * w_.p.channels] = h_;
 #pragma unroll
-    for (int step = 0; step < kTile; ++step) {
-      const int t = token_of_step<kReversed>(step);
-      const float u = to_real(u_tile.row[t][w_.lane]);
-      const float delta = softplus_base2(mine_.scratch[t][w_.lane] + bias_);
-      h_ = exp2_fast(delta * A_) * h_ + delta * (tokens.B[t] * u);
-      float y = tokens.C[t] * h_ + skip_ * u;
-      if (reads) y += to_real(mine_.partial[parity].row[t][w_.lane]);
-      u_tile.row[t][w_.lane] = from_real<bfloat16>(y);
+    for (int first = 0; first < kTile; first += kTile / 2) {
+      HalfTile u, y = {}, delta, B, C;
+      load_half(u, u_tile, first);
+      load_half(B, tokens.B, first);
+      load_half(C, tokens.C, first);
+      if (adds) load_half(y, mine_.partial[parity], first);
+#pragma unroll
+      for (int i = 0; i < kTile / 2; ++i) {
+        delta[i] = softplus_base2(kLog2E * mine_.scratch[first + i][w_.lane] + w_.bias);
+        y[i] += w_.skip * u[i];
+      }
+#pragma unroll
+      for (int i = 0; i < kTile / 2; ++i) {
+        h_ = exp2_fast(delta[i] * w_.A) * h_ + delta[i] * (B[i] * u[i]);
+        y[i] += C[i] * h_;
+      }
+      store_half(u_tile, first, y);
     }
   }
 
-  __device__ __forceinline__ void store(int tile, const SweepTile& y, const int (&token)[2], bool completes) const {
-    int row[2];
-    w_.result_rows(tile, token, row);
-    w_.store_rows(y, f_.y, w_.p.length, row);
-    if (!f_.z || !completes) return;
-    const int outputs[2] = {w_.p.output_of(token[0]), w_.p.output_of(token[1])};
-    w_.store_rows(y, f_.z, w_.p.out_length(), outputs);
-    if (!w_.p.order.second) return;
-    int second[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int position = tile * kTile + w_.chunk_row(half);
-      second[half] = position < w_.p.length ? w_.p.output_of(w_.second()[position]) : -1;
-    }
-    w_.store_rows(y, f_.z, w_.p.out_length(), second);
+  /// `completes`: the sums are y.
+  __device__ __forceinline__ void store(int tile, const SweepTile& y, bool completes) const {
+    w_.store_rows(y, y_, [&](int row) { return w_.result_of(tile, row); });
+    if (Kind::kPlain || !f_.z || !completes) return;
+    const auto z = w_.rows_of(f_.z, w_.p.out_length());
+    w_.store_rows(y, z, [&](int row) { return w_.output_of(w_.first(tile, row)); });
+    if (w_.p.order.second) w_.store_rows(y, z, [&](int row) { return w_.output_of(w_.second(tile, row)); });
   }
 
   const SweepForward& f_;
-  SweepWarp<kReversed> w_;
+  const SweepWarp<Kind> w_;
+  const SweepElements<Kind> elements_;
+  SweepProjections<Kind> projections_;
   typename SweepForwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
-  SweepDelta<Kind> delta_;
-  SweepProjections<Kind> projections_;
-  float A_, bias_, skip_, h_ = 0;
+  const SweepRows<const bfloat16> x_;
+  const SweepRows<bfloat16> y_;
+  float* const states_;
+  float h_ = 0;
 };
-
-/// δ's spare columns are multiplied by weights of 0: they only have to be finite.
-template <class Kind>
-__device__ __forceinline__ void clear_tokens(SweepTokens<Kind> (&tokens)[2][2]) {
-  auto* words = reinterpret_cast<std::uint32_t*>(&tokens[0][0]);
-  for (int i = threadIdx.x; i < static_cast<int>(sizeof tokens / sizeof *words); i += blockDim.x) words[i] = 0;
-  __syncthreads();
-}
 
 // Grid (batch, channel blocks), block (2 · warps · 32): the first half of the warps goes forwards.
 template <class Kind>
@@ -152,15 +143,13 @@ __global__ void __launch_bounds__(Kind::kThreads, 2) sweep_forward_kernel(const 
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepForwardShared<Kind>*>(memory);
   clear_tokens(shared.tokens);
-  if (warp_index() < f.sweep.warps) {
-    SweepForwardWalk<Kind, false>(f, shared).run();
-  } else {
-    SweepForwardWalk<Kind, true>(f, shared).run();
-  }
+  SweepForwardWalk<Kind>(f, shared).run();
 }
 
-inline void sweep_forward(const Stream& stream, const SweepForward& forward) {
-  with_sweep_kind<false>(forward.sweep.rank, [&]<class Kind>() {
+/// kGeneral: for orders of which `forward.sweep` may not be plain.
+template <bool kGeneral = false>
+void sweep_forward(const Stream& stream, const SweepForward& forward) {
+  with_sweep_kind<false, kGeneral>(forward.sweep, [&]<class Kind>() {
     const SweepGrid grid(forward.sweep.channels, Kind::kWarps);
     SweepForward f = forward;
     f.sweep.warps = grid.warps;

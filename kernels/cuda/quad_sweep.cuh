@@ -177,7 +177,7 @@ static __global__ void __launch_bounds__(kBlock) sweep_merge_kernel(const __grid
 inline void quad_sweep_forward(const Stream& stream, const QuadScanForward<bfloat16>& p) {
   const QuadTokens tokens(stream, p.shape, p.selected);
   const bool by_token = lies_by_token(p.shape);
-  sweep_forward(stream, {sweep_of(p, tokens.order(), p.states), by_token ? p.z : p.y, by_token ? nullptr : p.z});
+  sweep_forward<true>(stream, {sweep_of(p, tokens.order(), p.states), by_token ? p.z : p.y, by_token ? nullptr : p.z});
 }
 
 /// `sum_one_hot(groups, quadrant_sums)` ends the sums of the groups.
@@ -191,7 +191,7 @@ void quad_sweep_backward(const Stream& stream, const QuadScanBackward<bfloat16>&
   const Scratch<bfloat16> grad_q(stream, by_token ? 0 : rows * projections);
   bfloat16* to_s = by_token ? p.grad_x : grad_s.data();
   bfloat16* to_q = by_token ? p.grad_projection : grad_q.data();
-  sweep_backward(stream, s.scan, 1, p.grad_z, to_s, to_q, p.grad_weights,
+  sweep_backward<true>(stream, s.scan, 1, p.grad_z, to_s, to_q, p.grad_weights,
                  [&](int) { return sweep_of(p, tokens.order(), const_cast<float*>(p.states)); });
 
   const std::int64_t groups = ceil_div(s.order.length(), kSweepMergeTokens), blocks = s.batch * groups;

@@ -36,12 +36,26 @@ __device__ __forceinline__ void load_matrices(std::uint32_t (&m)[4], const void*
                : "r"(shared_address(row))
                : "memory");
 }
-/// The same, each matrix transposed.
+/// Two second factors, whose columns are the rows that the lanes give.
+__device__ __forceinline__ void load_matrices(FragmentB (&two)[2], const void* row) {
+  std::uint32_t m[4];
+  load_matrices(m, row);
+  two[0] = {{m[0], m[1]}};
+  two[1] = {{m[2], m[3]}};
+}
+/// Four matrices, each transposed.
 __device__ __forceinline__ void load_transposed(std::uint32_t (&m)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
                : "r"(shared_address(row))
                : "memory");
+}
+/// Two second factors, whose rows are the rows that the lanes give.
+__device__ __forceinline__ void load_transposed(FragmentB (&two)[2], const void* row) {
+  std::uint32_t m[4];
+  load_transposed(m, row);
+  two[0] = {{m[0], m[1]}};
+  two[1] = {{m[2], m[3]}};
 }
 /// Two matrices, transposed; lanes 0 to 15 give the addresses.
 __device__ __forceinline__ void load_transposed(std::uint32_t (&m)[2], const void* row) {
@@ -64,7 +78,9 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool zero
                : "memory");
 }
 /// Ends the group of copies that this thread has issued since the group before.
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 /// Waits until at most `kPending` of this thread's newest groups are still under way.
 template <int kPending>
 __device__ __forceinline__ void wait_copies() {
