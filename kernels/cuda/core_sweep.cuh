@@ -22,6 +22,7 @@
 #include "kernels/cuda/scan_core.cuh"
 #include "kernels/cuda/scan_weights.cuh"
 #include "kernels/cuda/tensor_core.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace qm::cuda {
 
@@ -69,18 +70,18 @@ struct Sweep {
 };
 
 /// What a kernel is compiled for. kPlain: every position holds one token, and results lie by token.
-template <int kWarps_, int kSteps_, int kColumnTiles_, int kProjections_, bool kPlain_ = true>
+template <int kWarps_, int kRankTiles_, int kProjections_, bool kPlain_ = true>
 struct SweepKind {
-  static constexpr int kWarps = kWarps_;              ///< a direction, at most
-  static constexpr int kSteps = kSteps_;              ///< of 16 that cover R
-  static constexpr int kColumnTiles = kColumnTiles_;  ///< of 8 that cover R + 2
-  static constexpr int kProjections = kProjections_;  ///< of a tile's 16 · (R + 2), that a thread brings, at most
+  static constexpr int kWarps = kWarps_;               ///< a direction, at most
+  static constexpr int kRankTiles = kRankTiles_;       ///< of 8 that cover R
+  static constexpr int kSteps = (kRankTiles + 1) / 2;  ///< of 16 that cover R
+  static constexpr int kProjections = kProjections_;   ///< of a tile's 16 · (R + 2), that a thread brings, at most
   static constexpr bool kPlain = kPlain_;
-  static constexpr int kRankTiles = 2 * kSteps < kColumnTiles ? 2 * kSteps : kColumnTiles;  ///< of 8 that cover R
+  static constexpr int kTiles = kPlain ? 2 : 3;  ///< that a warp keeps of a map: even, odd, and of second tokens
   static constexpr int kThreads = 2 * kWarps * kWarp;
   /// Blocks of backward that a multiprocessor's registers and shared memory are to hold at once.
   static constexpr int kBackwardBlocks = kThreads <= 192 ? 2 : 1;
-  using General = SweepKind<kWarps, kSteps, kColumnTiles, kProjections, false>;
+  using General = SweepKind<kWarps, kRankTiles, kProjections, false>;
 };
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
@@ -166,7 +167,9 @@ struct SweepWarp {
 
   __device__ __forceinline__ int group_thread() const { return warp * kWarp + lane; }
   __device__ __forceinline__ int group_threads() const { return p.warps * kWarp; }
-  __device__ __forceinline__ void group_barrier() const { barrier_of(1 + reversed, group_threads()); }
+  __device__ __forceinline__ void group_barrier() const {
+    reversed ? barrier_of<2>(group_threads()) : barrier_of<1>(group_threads());
+  }
 
   // ---- steps: a tile each, in the order of the walk ----
 
@@ -253,19 +256,21 @@ struct SweepWarp {
           *reinterpret_cast<const uint4*>(&from.row[chunk_row(half)][chunk_column()]);
     }
   }
-  /// Adds the second tokens' rows of a map (batch, rows, D) to a tile that holds the first ones'. `row_of(token)` is −1
-  /// for none.
-  template <class RowOf>
-  __device__ __forceinline__ void add_second(SweepTile& to, const bfloat16* map, std::int64_t rows, int tile,
-                                             RowOf row_of) const {
-    if (Kind::kPlain || !p.order.second) return;
-    const int row = lane < kTile ? row_of(second(tile, lane)) : -1;
-    unsigned left = __ballot_sync(0xffffffffu, row >= 0);
-    for (; left; left &= left - 1) {
-      const int t = __ffs(static_cast<int>(left)) - 1;
-      const std::int64_t from = image * rows + __shfl_sync(0xffffffffu, row, t);
-      if (!active) continue;
-      to.row[t][lane] = from_real<bfloat16>(to_real(to.row[t][lane]) + to_real(map[from * p.channels + channel]));
+  /// Whether any row of a tile holds two tokens.
+  __device__ __forceinline__ bool has_seconds(int tile) const {
+    return !Kind::kPlain && __any_sync(0xffffffffu, second(tile, lane % kTile) >= 0);
+  }
+  /// Adds to a tile this lane's chunks of the second tokens' rows, which this lane has copied.
+  __device__ __forceinline__ void add_rows(SweepTile& to, const SweepTile& rows) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      bfloat16* chunk = &to.row[chunk_row(half)][chunk_column()];
+      float sum[kChunk], part[kChunk];
+      load_vector(chunk, sum);
+      load_vector(&rows.row[chunk_row(half)][chunk_column()], part);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) sum[i] += part[i];
+      store_vector(sum, chunk);
     }
   }
 
@@ -449,14 +454,14 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
 /// Calls body.template operator()<Kind>() with what suits the rank, for plain orders.
 template <bool kBackward, class Body>
 void with_plain_kind(std::int64_t rank, Body body) {
-  if (rank <= 6) return body.template operator()<SweepKind<6, 1, 1, 2>>();
-  if (rank <= 14) return body.template operator()<SweepKind<6, 1, 2, 3>>();
-  if (rank <= 30) {
+  if (rank <= 8) return body.template operator()<SweepKind<6, 1, 2>>();
+  if (rank <= 16) return body.template operator()<SweepKind<6, 2, 3>>();
+  if (rank <= 32) {
     // Two blocks of six warps on a multiprocessor hide more of backward's waiting than one of eight; forward holds two
     // of eight.
-    return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 2, 4, 6>, SweepKind<4, 2, 4, 4>>>();
+    return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 4, 6>, SweepKind<4, 4, 5>>>();
   }
-  body.template operator()<SweepKind<4, 3, 7, 7>>();
+  body.template operator()<SweepKind<4, 6, 7>>();
 }
 
 /// The same for any order where kGeneral, so that others do not compile what they never run.

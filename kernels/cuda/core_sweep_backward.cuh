@@ -25,14 +25,24 @@ struct SweepBackward {
   float* weight_sums;         ///< (batch, PackedScanGradients::width)
 };
 
+/// A warp's share of the sums over channels of a tile.
+template <class Kind>
+struct SweepShares {
+  alignas(8) float sum[kTile * (8 * Kind::kRankTiles + 2)];
+
+  /// Where ∂δ (16, 8 · kRankTiles, with spare columns) and (∂B / ln 2 | ∂C) (16, 2) lie.
+  __device__ __forceinline__ static int rank_at(int row, int column) { return row * 8 * Kind::kRankTiles + column; }
+  __device__ __forceinline__ static int BC_at(int row, int column) { return rank_at(kTile, 2 * row + column); }
+};
+
 template <class Kind>
 struct SweepBackwardShared {
-  SweepTokens<Kind> tokens[2][2];                                 ///< direction, tile even or odd
-  float sums[2][2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];  ///< direction, tile even or odd, of each warp
-  SweepPlaces places[2];                                          ///< direction
+  SweepTokens<Kind> tokens[2][2];                ///< direction, tile even or odd
+  SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, tile even or odd
+  SweepPlaces places[2];                         ///< direction
 
   struct Warp {
-    SweepTile u[2], grad_y[2], partial[2];  ///< tile even or odd
+    SweepTile u[Kind::kTiles], grad_y[Kind::kTiles], partial[2];
     SweepWeights<Kind> weights;
     union {
       alignas(16) SweepScratch scratch;
@@ -49,11 +59,10 @@ class SweepSums {
  public:
   __device__ __forceinline__ explicit SweepSums(int rank) : rank_(rank) {}
 
-  /// sums (16 tokens, R + 2 and spare columns) = (∂δ | ∂B / ln 2 | ∂C), this warp's share.
   __device__ __forceinline__ void over_channels(const SweepProduct (&product)[3], const SweepWeights<Kind>& weights,
-                                                float (&sums)[kTile][8 * Kind::kColumnTiles]) const {
+                                                SweepShares<Kind>& share) const {
     const int lane = lane_index(), g = lane / 4, q = lane % 4;
-    float sum[Kind::kColumnTiles][4] = {};
+    float sum[Kind::kRankTiles][4] = {}, sum_BC[4] = {};
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
       FragmentA factor[3];
@@ -67,16 +76,18 @@ class SweepSums {
         multiply_add(sum[n], factor[0], weight[0]);
         if (n + 1 < Kind::kRankTiles) multiply_add(sum[n + 1], factor[0], weight[1]);
       }
-#pragma unroll
-      for (int n = 0; n < Kind::kColumnTiles; ++n) {
-        if (rank_ / 8 == n) multiply_add(sum[n], factor[1], ones_in(rank_ % 8));
-        if ((rank_ + 1) / 8 == n) multiply_add(sum[n], factor[2], ones_in((rank_ + 1) % 8));
-      }
+      multiply_add(sum_BC, factor[1], ones_in(0));
+      multiply_add(sum_BC, factor[2], ones_in(1));
     }
+    const auto put = [&](int at, float first, float second) {
+      *reinterpret_cast<float2*>(&share.sum[at]) = make_float2(first, second);
+    };
 #pragma unroll
-    for (int n = 0; n < Kind::kColumnTiles; ++n) {
-      *reinterpret_cast<float2*>(&sums[g][8 * n + 2 * q]) = make_float2(sum[n][0], sum[n][1]);
-      *reinterpret_cast<float2*>(&sums[g + 8][8 * n + 2 * q]) = make_float2(sum[n][2], sum[n][3]);
+    for (int half = 0; half < 2; ++half) {
+      const int row = g + 8 * half, i = 2 * half;
+#pragma unroll
+      for (int n = 0; n < Kind::kRankTiles; ++n) put(share.rank_at(row, 8 * n + 2 * q), sum[n][i], sum[n][i + 1]);
+      if (q == 0) put(share.BC_at(row, 0), sum_BC[i], sum_BC[i + 1]);
     }
   }
 
@@ -134,7 +145,7 @@ class SweepBackwardWalk {
         projections_(w_),
         mine_(shared.warp(warp_index())),
         tokens_(shared.tokens[w_.reversed]),
-        group_sums_(shared.sums[w_.reversed]),
+        shares_(shared.shares[w_.reversed]),
         x_(w_.rows_of(w_.p.x, w_.p.length)),
         grad_z_(w_.rows_of(backward.grad_z, w_.p.out_length())),
         grad_s_(w_.rows_of(backward.grad_s, w_.p.length)),
@@ -153,6 +164,7 @@ class SweepBackwardWalk {
     w_.group_barrier();
     projections_.load(w_, elements_, tile_of(0));
     start_copies(0, w_.p.adds && meeting > 0);
+    start_second_copies(0);
     float before = state_before(0);
     projections_.store(elements_, w_.p.rank, tokens_[0]);
     w_.group_barrier();
@@ -168,14 +180,16 @@ class SweepBackwardWalk {
       start_copies(next, next > meeting || (w_.p.adds && next < meeting));
       const float before_next = state_before(next);
       wait_copies<1>();
+      if (w_.has_seconds(tile)) {
+        w_.add_rows(mine_.u[parity], mine_.u[2]);
+        w_.add_rows(mine_.grad_y[parity], mine_.grad_y[2]);
+      }
       __syncwarp();
-      w_.add_second(mine_.u[parity], w_.p.x, w_.p.length, tile, [](int token) { return token; });
-      w_.add_second(mine_.grad_y[parity], b_.grad_z, w_.p.out_length(), tile,
-                    [&](int token) { return w_.output_of(token); });
+      start_second_copies(next);
       scan(tile, parity, w_.p.adds || step >= meeting, before);
       __syncwarp();
       w_.store_rows(mine_.grad_y[parity], grad_s_, [&](int row) { return w_.result_of(tile, row); });
-      sums_.over_channels(mine_.product, mine_.weights, group_sums_[parity][w_.warp]);
+      sums_.over_channels(mine_.product, mine_.weights, shares_[parity][w_.warp]);
       sums_.over_tokens(mine_.product[0], tokens_[parity]);
       projections_.store(elements_, w_.p.rank, tokens_[next % 2]);
       w_.put_places(tile_of(step + 2), ahead);
@@ -203,6 +217,15 @@ class SweepBackwardWalk {
     if (with_partial) copy_partial(step);
     commit_copies();
   }
+  __device__ __forceinline__ void start_second_copies(int step) {
+    if constexpr (Kind::kPlain) return;
+    const int tile = tile_of(step);
+    if (w_.has_seconds(tile)) {
+      w_.copy_rows(mine_.u[2], x_, [&](int row) { return w_.second(tile, row); });
+      w_.copy_rows(mine_.grad_y[2], grad_z_, [&](int row) { return w_.output_of(w_.second(tile, row)); });
+    }
+    commit_copies();
+  }
   __device__ __forceinline__ void copy_partial(int step) {
     w_.copy_rows(mine_.partial[step % 2], {grad_s_.front}, [&](int row) { return w_.result_of(tile_of(step), row); });
   }
@@ -214,22 +237,21 @@ class SweepBackwardWalk {
     fill_pre_activations(tokens, mine_.weights, mine_.scratch);
     if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
 
-    HalfTile delta[2], a[2], h[2], u[2];
+    HalfTile delta[2], h[2];
     float state = before;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int first = half * kTile / 2;
-      HalfTile B;
+      HalfTile u, B;
+      load_half(u, mine_.u[parity], first);
       load_half(B, tokens.B, first);
-      load_half(u[half], mine_.u[parity], first);
 #pragma unroll
       for (int i = 0; i < kTile / 2; ++i) {
         delta[half][i] = softplus_base2(kLog2E * mine_.scratch[first + i][w_.lane] + w_.bias);
-        a[half][i] = exp2_fast(delta[half][i] * w_.A);
       }
 #pragma unroll
       for (int i = 0; i < kTile / 2; ++i) {
-        state = a[half][i] * state + delta[half][i] * (B[i] * u[half][i]);
+        state = exp2_fast(delta[half][i] * w_.A) * state + delta[half][i] * (B[i] * u[i]);
         h[half][i] = state;
       }
     }
@@ -239,7 +261,8 @@ class SweepBackwardWalk {
 #pragma unroll
     for (int half = 1; half >= 0; --half) {
       const int first = half * kTile / 2;
-      HalfTile grad_y, grad_u = {}, B, C;
+      HalfTile u, grad_y, grad_u = {}, B, C;  // u and a again: registers are scarcer
+      load_half(u, mine_.u[parity], first);
       load_half(grad_y, mine_.grad_y[parity], first);
       if (adds) load_half(grad_u, mine_.partial[parity], first);
       load_half(B, tokens.B, first);
@@ -251,17 +274,17 @@ class SweepBackwardWalk {
 #pragma unroll
         for (int odd = 1; odd >= 0; --odd) {
           const int i = 2 * pair + odd;
-          const float d = delta[half][i], ui = u[half][i], g = C[i] * grad_y[i] + carry_, gd = g * d;
-          const float Bu = B[i] * ui, from_before = h[half][i] - d * Bu;
-          carry_ = g * a[half][i];
-          of_B[odd] = gd * ui;
+          const float d = delta[half][i], g = C[i] * grad_y[i] + carry_, gd = g * d;
+          const float Bu = B[i] * u[i], from_before = h[half][i] - d * Bu;
+          carry_ = g * exp2_again(d * w_.A);
+          of_B[odd] = gd * u[i];
           of_C[odd] = grad_y[i] * h[half][i];
           grad_u[i] += gd * B[i] + w_.skip * grad_y[i];
           // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
           grad_x[odd] = g * (Bu + A_ln2_ * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
           grad_A += gd * from_before;
           grad_bias += grad_x[odd];
-          grad_skip += grad_y[i] * ui;
+          grad_skip += grad_y[i] * u[i];
         }
         pairs[0][pair] = pack_bf16(grad_x[0], grad_x[1]);
         pairs[1][pair] = pack_bf16(of_B[0], of_B[1]);
@@ -288,10 +311,13 @@ class SweepBackwardWalk {
       if (!elements_.exists(i)) continue;
       const int row = elements_.row(i), column = elements_.column(i), to = w_.result_of(tile, row);
       if (to < 0) continue;
+      const int from =
+          column < p.rank ? SweepShares<Kind>::rank_at(row, column) : SweepShares<Kind>::BC_at(row, column - p.rank);
       float sum = 0;
 #pragma unroll
       for (int warp = 0; warp < Kind::kWarps; ++warp) {
-        if (warp < p.warps) sum += group_sums_[parity][warp][row][column];
+        const float share = shares_[parity][warp].sum[from];  // read in any case, so that none waits for the one before
+        sum += warp < p.warps ? share : 0.0f;
       }
       if (column == p.rank) sum *= kLn2;
       const std::int64_t at = grad_projection_ + to * p.directions * width + column;
@@ -323,7 +349,7 @@ class SweepBackwardWalk {
   SweepProjections<Kind> projections_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
-  float (&group_sums_)[2][Kind::kWarps][kTile][8 * Kind::kColumnTiles];
+  SweepShares<Kind> (&shares_)[2][Kind::kWarps];
   const SweepRows<const bfloat16> x_, grad_z_;
   const SweepRows<bfloat16> grad_s_;
   const float* const states_;

@@ -17,7 +17,7 @@ struct SweepForwardShared {
   SweepPlaces places[2];           ///< direction
 
   struct Warp {
-    SweepTile u[2], partial[2];  ///< tile even or odd
+    SweepTile u[Kind::kTiles], partial[2];
     SweepWeights<Kind> weights;
     alignas(16) SweepScratch scratch;
   };
@@ -49,6 +49,7 @@ class SweepForwardWalk {
     w_.group_barrier();
     projections_.load(w_, elements_, tile_of(0));
     start_copies(0, w_.p.adds && meeting > 0);
+    start_second_copies(0);
     projections_.store(elements_, w_.p.rank, tokens_[0]);
     w_.group_barrier();
     for (int step = 0; step < steps; ++step) {
@@ -62,8 +63,9 @@ class SweepForwardWalk {
       projections_.load(w_, elements_, tile_of(next));
       start_copies(next, next > meeting || (w_.p.adds && next < meeting));
       wait_copies<1>();
+      if (w_.has_seconds(tile)) w_.add_rows(mine_.u[step % 2], mine_.u[2]);
       __syncwarp();
-      w_.add_second(mine_.u[step % 2], w_.p.x, w_.p.length, tile, [](int token) { return token; });
+      start_second_copies(next);
       scan(tile, step % 2, w_.p.adds || step >= meeting);
       __syncwarp();
       store(tile, mine_.u[step % 2], step >= meeting);
@@ -81,6 +83,13 @@ class SweepForwardWalk {
   __device__ __forceinline__ void start_copies(int step, bool with_partial) {
     w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile_of(step), row); });
     if (with_partial) copy_partial(step);
+    commit_copies();
+  }
+  /// The tile of second tokens is free as soon as those of the step before have been added.
+  __device__ __forceinline__ void start_second_copies(int step) {
+    if constexpr (Kind::kPlain) return;
+    const int tile = tile_of(step);
+    if (w_.has_seconds(tile)) w_.copy_rows(mine_.u[2], x_, [&](int row) { return w_.second(tile, row); });
     commit_copies();
   }
   __device__ __forceinline__ void copy_partial(int step) {

@@ -1,7 +1,8 @@
 // quad_scan by sweeps (kernels/cuda/core_sweep.cuh): bfloat16, one state.
 //
-// In the quadtree order, without padding, every position holds one token: results then lie by token, z is all that the forward
-// pass has to keep, and the scan's gradients are the op's. Else they lie by position, and are gathered by token.
+// In the quadtree order, without padding, every position holds one token: results then lie by token, z is all that the
+// forward pass has to keep, and the scan's gradients are the op's. Else they lie by position, and are gathered by
+// token.
 #pragma once
 
 #include "kernels/cuda/core_sweep_backward.cuh"
@@ -76,99 +77,109 @@ Sweep sweep_of(const Params& p, const SweepOrder& order, float* states) {
 
 struct SweepMerge {
   QuadScanBackward<bfloat16> p;
-  const int* first;               ///< (batch, L) the token at a position; null where rows are positions
-  const bfloat16* y;              ///< (batch, rows, D)
-  const bfloat16* grad_s;         ///< (batch, rows, D)
-  const bfloat16* grad_q;         ///< (batch, rows, K, R + 2)
-  std::int64_t groups;            ///< of kSweepMergeTokens tokens, an image
-  double* quadrant_sums;          ///< (batch, groups, 4)
+  const int* first;        ///< (batch, L) the token at a position; null where rows are positions
+  const bfloat16* y;       ///< (batch, rows, D)
+  const bfloat16* grad_s;  ///< (batch, rows, D)
+  const bfloat16* grad_q;  ///< (batch, rows, K, R + 2)
+  std::int64_t groups;     ///< of kSweepMergeTokens tokens, an image
+  double* quadrant_sums;   ///< (batch, groups, 4)
 };
 
-inline constexpr int kSweepMergeTokens = 64;  ///< a block of kBlock threads: a warp a token at a time
+inline constexpr int kSweepMergeTokens = 64;  ///< a block of kBlock threads
 
-struct Chunk {
-  float value[kChunk];
-
-  __device__ __forceinline__ explicit Chunk(const bfloat16* from) {
-    const uint4 four = *reinterpret_cast<const uint4*>(from);
-    const std::uint32_t words[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      value[2 * i] = __uint_as_float(words[i] << 16);
-      value[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-    }
-  }
+/// Rows of an image that one of its tokens goes with.
+struct SweepMergePlace {
+  int token, fine, coarse, taken;  ///< of x, and of what lies by position or by token
+  int output;                      ///< of z, or −1
+  int quadrant;
 };
 
-/// This lane's part of ⟨v, fine − coarse⟩; width is a multiple of a chunk.
-__device__ __forceinline__ float compare_rows(int width, const bfloat16* v, const bfloat16* fine,
-                                              const bfloat16* coarse) {
-  float sum = 0;
-  for (int i = lane_index() * kChunk; i < width; i += kWarp * kChunk) {
-    const Chunk a(v + i), b(fine + i), c(coarse + i);
-#pragma unroll
-    for (int j = 0; j < kChunk; ++j) sum += a.value[j] * (b.value[j] - c.value[j]);
+__device__ __forceinline__ SweepMergePlace merge_place(const SweepMerge& m, std::int64_t image, std::int64_t index) {
+  const QuadScanShape& s = m.p.shape;
+  const QuadOrder::Token token{index / s.order.width, index % s.order.width};
+  const std::int64_t address = s.order.address(token), front = image * s.order.length();
+  const std::int64_t row = address / s.order.width, column = address % s.order.width;
+  const int quadrant = s.order.quadrant(token);
+  int fine = static_cast<int>(s.order.fine_position(token)), coarse = static_cast<int>(s.order.coarse_position(token));
+  if (m.first) {
+    fine = m.first[front + fine];
+    coarse = m.first[front + coarse];
   }
+  const bool in_output = row < s.out_height && column < s.out_width;
+  return {.token = static_cast<int>(address),
+          .fine = fine,
+          .coarse = coarse,
+          .taken = quadrant == m.p.selected[image] ? fine : coarse,
+          .output = in_output ? static_cast<int>(row * s.out_width + column) : -1,
+          .quadrant = quadrant};
+}
+
+/// ⟨v, fine − coarse⟩ of a chunk.
+__device__ __forceinline__ float compare_chunks(const bfloat16* v, const bfloat16* fine, const bfloat16* coarse) {
+  float a[kChunk], b[kChunk], c[kChunk], sum = 0;
+  load_vector(v, a);
+  load_vector(fine, b);
+  load_vector(coarse, c);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) sum += a[i] * (b[i] - c[i]);
   return sum;
 }
 
 // A group's terms of grad_one_hot, and, where rows are positions, grad_x and grad_projection.
-// Grid (batch · groups), block (kBlock): a warp a token, lanes its channels.
+// Grid (batch · groups), block (kBlock): a thread a chunk of a token at a time.
 //   as in SweepMerge; quadrant_sums in double, since terms of either sign nearly cancel
 static __global__ void __launch_bounds__(kBlock) sweep_merge_kernel(const __grid_constant__ SweepMerge m) {
+  __shared__ SweepMergePlace places[kSweepMergeTokens];
   __shared__ double warp_sums[kBlock / kWarp][4];
   const QuadScanShape& s = m.p.shape;
-  const int channels = static_cast<int>(s.scan.channels);
+  const int channels = static_cast<int>(s.scan.channels), chunks = channels / kChunk;
   const int projections = static_cast<int>(s.scan.directions * s.scan.projection());
-  const std::int64_t image = blockIdx.x / m.groups, group = blockIdx.x % m.groups, front = image * s.order.length();
-  const int selected = m.p.selected[image];
-  const std::int64_t begin = group * kSweepMergeTokens;
-  const std::int64_t end = min(s.order.length(), begin + kSweepMergeTokens);
+  const std::int64_t image = blockIdx.x / m.groups, first = blockIdx.x % m.groups * kSweepMergeTokens;
+  const int tokens = static_cast<int>(min(s.order.length() - first, std::int64_t{kSweepMergeTokens}));
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < tokens) places[thread] = merge_place(m, image, first + thread);
+  __syncthreads();
 
   double sums[4] = {};
-  for (std::int64_t i = begin + warp_index(); i < end; i += kBlock / kWarp) {
-    const QuadOrder::Token place{i / s.order.width, i % s.order.width};
-    const int quadrant = s.order.quadrant(place);
-    const std::int64_t address = s.order.address(place), token = front + address;
-    std::int64_t fine = front + s.order.fine_position(place), coarse = front + s.order.coarse_position(place);
-    if (m.first) {
-      fine = front + m.first[fine];
-      coarse = front + m.first[coarse];
-    }
-    float sum = compare_rows(channels, m.p.x + token * channels, m.grad_s + fine * channels,
-                             m.grad_s + coarse * channels);
-    for (int c = lane_index(); c < projections; c += kWarp) {
-      sum += to_real(m.p.projection[token * projections + c]) *
-             (to_real(m.grad_q[fine * projections + c]) - to_real(m.grad_q[coarse * projections + c]));
-    }
-    const std::int64_t row = address / s.order.width, column = address % s.order.width;
-    if (row < s.out_height && column < s.out_width) {
-      const std::int64_t output = (image * s.out_height + row) * s.out_width + column;
-      sum += compare_rows(channels, m.p.grad_z + output * channels, m.y + fine * channels, m.y + coarse * channels);
-    }
-    if (!m.first) {
-      const std::int64_t taken = quadrant == selected ? fine : coarse;
-      for (int c = lane_index() * kChunk; c < channels; c += kWarp * kChunk) {
-        *reinterpret_cast<uint4*>(m.p.grad_x + token * channels + c) =
-            *reinterpret_cast<const uint4*>(m.grad_s + taken * channels + c);
-      }
-      for (int c = lane_index(); c < projections; c += kWarp) {
-        m.p.grad_projection[token * projections + c] = m.grad_q[taken * projections + c];
-      }
-    }
+  const auto add = [&](int quadrant, float sum) {
 #pragma unroll
     for (int q = 0; q < 4; ++q) sums[q] += q == quadrant ? sum : 0.0f;
+  };
+  const std::int64_t maps = image * s.order.length() * channels;
+  const std::int64_t outputs = image * s.out_height * s.out_width * channels;
+  for (int item = thread; item < tokens * chunks; item += kBlock) {
+    const SweepMergePlace& place = places[item / chunks];
+    const int column = item % chunks * kChunk;
+    const auto at = [&](int row) { return maps + static_cast<std::int64_t>(row) * channels + column; };
+    float sum = compare_chunks(m.p.x + at(place.token), m.grad_s + at(place.fine), m.grad_s + at(place.coarse));
+    if (place.output >= 0) {
+      const std::int64_t output = outputs + static_cast<std::int64_t>(place.output) * channels + column;
+      sum += compare_chunks(m.p.grad_z + output, m.y + at(place.fine), m.y + at(place.coarse));
+    }
+    add(place.quadrant, sum);
+    if (m.first) continue;
+    *reinterpret_cast<uint4*>(m.p.grad_x + at(place.token)) =
+        *reinterpret_cast<const uint4*>(m.grad_s + at(place.taken));
   }
+  const std::int64_t rows = image * s.order.length() * projections;
+  for (int item = thread; item < tokens * projections; item += kBlock) {
+    const SweepMergePlace& place = places[item / projections];
+    const auto at = [&](int row) { return rows + static_cast<std::int64_t>(row) * projections + item % projections; };
+    add(place.quadrant, to_real(m.p.projection[at(place.token)]) *
+                            (to_real(m.grad_q[at(place.fine)]) - to_real(m.grad_q[at(place.coarse)])));
+    if (!m.first) m.p.grad_projection[at(place.token)] = m.grad_q[at(place.taken)];
+  }
+
 #pragma unroll
   for (int q = 0; q < 4; ++q) {
     const double sum = warp_sum(sums[q]);
     if (lane_index() == 0) warp_sums[warp_index()][q] = sum;
   }
   __syncthreads();
-  if (threadIdx.x < 4) {
+  if (thread < 4) {
     double sum = 0;
-    for (int warp = 0; warp < kBlock / kWarp; ++warp) sum += warp_sums[warp][threadIdx.x];
-    m.quadrant_sums[blockIdx.x * std::int64_t{4} + threadIdx.x] = sum;
+    for (int warp = 0; warp < kBlock / kWarp; ++warp) sum += warp_sums[warp][thread];
+    m.quadrant_sums[blockIdx.x * std::int64_t{4} + thread] = sum;
   }
 }
 
@@ -192,7 +203,7 @@ void quad_sweep_backward(const Stream& stream, const QuadScanBackward<bfloat16>&
   bfloat16* to_s = by_token ? p.grad_x : grad_s.data();
   bfloat16* to_q = by_token ? p.grad_projection : grad_q.data();
   sweep_backward<true>(stream, s.scan, 1, p.grad_z, to_s, to_q, p.grad_weights,
-                 [&](int) { return sweep_of(p, tokens.order(), const_cast<float*>(p.states)); });
+                       [&](int) { return sweep_of(p, tokens.order(), const_cast<float*>(p.states)); });
 
   const std::int64_t groups = ceil_div(s.order.length(), kSweepMergeTokens), blocks = s.batch * groups;
   const Scratch<double> quadrant_sums(stream, blocks * 4);

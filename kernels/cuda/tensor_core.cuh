@@ -88,8 +88,9 @@ __device__ __forceinline__ void wait_copies() {
 }
 
 /// A barrier among `threads` threads of the block, all of whose warps give the same id (1 to 15; 0 is __syncthreads).
-__device__ __forceinline__ void barrier_of(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+template <int kId>
+__device__ __forceinline__ void barrier_of(int threads) {
+  asm volatile("bar.sync %0, %1;" ::"n"(kId), "r"(threads) : "memory");
 }
 
 // ---- powers of two --------------------------------------------------------------------------------------------------
@@ -97,6 +98,12 @@ __device__ __forceinline__ void barrier_of(int id, int threads) {
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// The same, computed anew even where the result is known: for numbers that would occupy registers too long.
+__device__ __forceinline__ float exp2_again(float x) {
+  float y;
+  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 __device__ __forceinline__ float log2_fast(float x) {
