@@ -31,7 +31,7 @@ struct Backward::Node {
 // ---- what a closure sees ---------------------------------------------------------------------------------------------
 
 Backward::Backward(Node& node, std::vector<Tensor> grad_outputs)
-    : node_(node), grad_outputs_(std::move(grad_outputs)), assigned_(node.inputs.size()) {}
+    : node_(node), grad_outputs_(std::move(grad_outputs)), assigned_(node.inputs.size()), added_(node.inputs.size()) {}
 
 bool Backward::needs(int index) const {
   const auto& variable = node_.inputs[index].variable;
@@ -41,6 +41,15 @@ bool Backward::needs(int index) const {
 Tensor Backward::assign(int index) {
   const auto& input = node_.inputs[index];
   return assigned_[index] = Tensor::empty(input.shape, input.dtype, input.device);
+}
+
+Backward::Sum Backward::sum(int index) {
+  const auto& input = node_.inputs[index];
+  const Tensor& grad = input.variable->grad;
+  if (!grad.defined()) return {assign(index), false};
+  added_[index] = true;
+  assigned_[index] = grad.reshape(input.shape);
+  return {assigned_[index], true};
 }
 
 Tensor Backward::accumulate(int index) {
@@ -123,15 +132,17 @@ void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor
       output->grad = Tensor();
     }
     std::vector<Tensor> assigned(node->inputs.size());
+    std::vector<bool> added(node->inputs.size());
     if (reached) {
       Backward context(*node, std::move(grad_outputs));
       node->backward(context);
       assigned = std::move(context.assigned_);
+      added = std::move(context.added_);
     }
     for (std::size_t i = 0; i < node->inputs.size(); ++i) {
       const auto variable = std::move(node->inputs[i].variable);
       if (!variable || !variable->requires_grad) continue;
-      if (assigned[i].defined()) {
+      if (assigned[i].defined() && !added[i]) {
         // A leaf's gradient may be a slice of a flat buffer: add into it, never replace it.
         if (variable->grad.defined()) {
           add_to(variable->grad, assigned[i]);

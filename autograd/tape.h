@@ -40,6 +40,13 @@ class Backward {
   /// A buffer with undefined contents that the closure must fill with ∂loss/∂input; the tape adds it to other
   /// contributions. For activations.
   Tensor assign(int index);
+  /// The same for a closure that can add as well as fill: where other uses of the input have left their contributions,
+  /// the buffer that holds them.
+  struct Sum {
+    Tensor grad;
+    bool adds;  ///< whether the closure must add to what `grad` holds, else fill it
+  };
+  Sum sum(int index);
   /// A buffer to which the closure must add ∂loss/∂input: a leaf's own gradient, else zeros. For parameters.
   Tensor accumulate(int index);
 
@@ -50,6 +57,7 @@ class Backward {
   Node& node_;
   std::vector<Tensor> grad_outputs_;
   std::vector<Tensor> assigned_;
+  std::vector<bool> added_;  ///< whether assigned_ is the sum of all contributions already
 };
 
 class Tape {

@@ -3,7 +3,7 @@
 //   x (rows, in), weight (out, in), bias (out) or null  →  y (rows, out)
 //
 // Backward, with grad_y (rows, out):
-//   grad_x      = grad_y · W              assigned
+//   grad_x      = grad_y · W              assigned, or accumulated where grad_x_adds
 //   grad_weight += grad_yᵀ · x            accumulated, in Real<T>
 //   grad_bias   += Σ_rows grad_y          accumulated, in Real<T>
 // Each of the three is skipped where its pointer is null.
@@ -32,6 +32,7 @@ struct LinearBackward {
   const T* weight;
   const T* grad_y;
   T* grad_x;
+  bool grad_x_adds;
   Real<T>* grad_weight;
   Real<T>* grad_bias;
 };

@@ -182,10 +182,10 @@ void bench_training(const Recipe& given, const ModelBenchOptions& options, Commu
     for (const double loss : graph_losses) std::printf(" %.6f", loss);
     std::printf("\n");
   }
+  const Ceilings ceilings = measure_ceilings(options.device, activation_dtype(recipe));  // not part of the profile
   Profile profile;
   run(false, nullptr, &profile);
-  print_operations(profile.times(), options.steps / 2 * 2, eager.median,
-                   measure_ceilings(options.device, activation_dtype(recipe)));
+  print_operations(profile.times(), options.steps / 2 * 2, eager.median, ceilings);
 }
 
 // ---- inference -------------------------------------------------------------------------------------------------------
@@ -221,10 +221,10 @@ void bench_inference(const Recipe& recipe, const ModelBenchOptions& options) {
               options.device.name().c_str(), memory);
   print_timing("eager", eager, batch);
   if (replayed) print_timing("graph", *replayed, batch);
+  const Ceilings ceilings = measure_ceilings(options.device, activation_dtype(recipe));
   Profile profile;
   for (std::int64_t i = 0; i < options.steps; ++i) forward();
-  print_operations(profile.times(), options.steps, eager.median,
-                   measure_ceilings(options.device, activation_dtype(recipe)));
+  print_operations(profile.times(), options.steps, eager.median, ceilings);
 }
 
 }  // namespace qm

@@ -23,11 +23,12 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   });
 
   Tape::record("linear", {x, weight, bias}, {y}, [=](Backward& grad) {
+    const Backward::Sum grad_x = grad.needs(0) ? grad.sum(0) : Backward::Sum{};
     visit_activation(x.dtype(), "linear", [&]<class T>() {
       linear_backward<T>(x.stream(),
                          {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(), .weight = rounded.data<T>(),
                           .grad_y = grad.grad_output(0).data<T>(),
-                          .grad_x = grad.needs(0) ? grad.assign(0).data<T>() : nullptr,
+                          .grad_x = data_or_null<T>(grad_x.grad), .grad_x_adds = grad_x.adds,
                           .grad_weight = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr,
                           .grad_bias = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr});
     });

@@ -19,7 +19,8 @@ void linear_forward(const LinearForward<T>& p) {
 template <class T>
 void linear_backward(const LinearBackward<T>& p) {
   if (p.grad_x) {
-    gemm<T>(false, false, p.rows, p.in, p.out, T(1), p.grad_y, p.out, p.weight, p.in, T(0), p.grad_x, p.in);
+    gemm<T>(false, false, p.rows, p.in, p.out, T(1), p.grad_y, p.out, p.weight, p.in,
+            p.grad_x_adds ? T(1) : T(0), p.grad_x, p.in);
   }
   if (p.grad_weight) {
     gemm<T>(true, false, p.out, p.in, p.rows, T(1), p.grad_y, p.out, p.x, p.in, T(1), p.grad_weight, p.in);

@@ -55,11 +55,18 @@ __global__ void layer_norm_backward_slice_kernel(LayerNormBackward<T> p, std::in
   Values weight, sum_weight = {}, sum_bias = {};
   Layout::load_parameters(channels, p.weight, weight);
   const std::int64_t first = blockIdx.x * chunk_rows, last = min(p.rows, first + chunk_rows);
+  ComingRow<Layout, T> coming;
+  const auto fetch = [&](std::int64_t row) {
+    if (row < last) coming.fetch(channels, p.x, p.grad_y, p.mean, p.rstd, row);
+  };
+  fetch(first + threadIdx.x / kWarp);
   for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
     Values x, grad;
-    Layout::load(channels, p.x + row * channels, x);
-    Layout::load(channels, p.grad_y + row * channels, grad);
-    slice_gradient<Layout>(channels, weight, p.mean[row], p.rstd[row], x, grad, sum_weight, sum_bias);
+    Layout::take(coming.x, x);
+    Layout::take(coming.grad_y, grad);
+    const Real<T> mean = coming.mean, rstd = coming.rstd;
+    fetch(row + kRowsPerBlock);
+    slice_gradient<Layout>(channels, weight, mean, rstd, x, grad, sum_weight, sum_bias);
     Layout::store(channels, grad, p.grad_x + row * channels);
   }
   store_warp_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);

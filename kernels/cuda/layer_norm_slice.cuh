@@ -19,17 +19,30 @@ struct SliceLayout {
 
   __device__ __forceinline__ static int channel(int k) { return (k * kWarp + threadIdx.x % kWarp) * N; }
 
+  /// A share on its way from memory.
   template <class T>
-  __device__ __forceinline__ static void load(int channels, const T* row, Values<Real<T>>& to) {
+  using Coming = Vector<T, N>[K];
+
+  template <class T>
+  __device__ __forceinline__ static void fetch(int channels, const T* row, Coming<T>& coming) {
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-      if (channel(k) < channels) {
-        load_vector<N>(row + channel(k), to[k]);
-      } else {
-#pragma unroll
-        for (int i = 0; i < N; ++i) to[k][i] = 0;
-      }
+      coming[k] = channel(k) < channels ? Vector<T, N>::load(row + channel(k)) : Vector<T, N>();
     }
+  }
+  template <class T>
+  __device__ __forceinline__ static void take(const Vector<T, N> (&coming)[K], Values<Real<T>>& to) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) to[k][i] = coming[k][i];
+    }
+  }
+  template <class T>
+  __device__ __forceinline__ static void load(int channels, const T* row, Values<Real<T>>& to) {
+    Coming<T> coming;
+    fetch(channels, row, coming);
+    take(coming, to);
   }
   /// The same for parameters, which may lie anywhere.
   template <class R>
@@ -97,6 +110,21 @@ __device__ __forceinline__ void normalize_slice(int channels, const R (&weight)[
     *rstd_out = rstd;
   }
 }
+
+/// What backward reads of a row, on its way while the row before is worked on.
+template <class Layout, class T>
+struct ComingRow {
+  typename Layout::template Coming<T> x, grad_y;
+  Real<T> mean, rstd;
+
+  __device__ __forceinline__ void fetch(int channels, const T* all_x, const T* all_grad_y, const Real<T>* all_mean,
+                                        const Real<T>* all_rstd, std::int64_t row) {
+    Layout::fetch(channels, all_x + row * channels, x);
+    Layout::fetch(channels, all_grad_y + row * channels, grad_y);
+    mean = all_mean[row];
+    rstd = all_rstd[row];
+  }
+};
 
 /// grad_x of one row in place of grad_y, rstd · (g − mean_c(g) − n · mean_c(g n)) with g = grad_y γ and
 /// n = (x − μ) rstd; adds grad_y n and grad_y to the sums over rows.

@@ -5,7 +5,7 @@
 #include "kernels/cuda/matmul.cuh"
 #include "kernels/memory.h"
 
-// y = x Wᵀ + b,   grad_x = grad_y W,   grad_W += grad_yᵀ x,   grad_b += Σ_rows grad_y
+// y = x Wᵀ + b,   grad_x = grad_y W or +=,   grad_W += grad_yᵀ x,   grad_b += Σ_rows grad_y
 //
 //   x, grad_x (rows, in);  W, grad_W (out, in);  b, grad_b (out);  y, grad_y (rows, out)
 namespace qm::cuda {
@@ -31,7 +31,7 @@ template <class T>
 void linear_backward(const Stream& stream, const LinearBackward<T>& p) {
   if (p.grad_x) {
     matmul<T>(stream, {.transpose_a = false, .transpose_b = false, .m = p.rows, .n = p.in, .k = p.out, .a = p.grad_y,
-                       .b = p.weight}, p.grad_x);
+                       .b = p.weight, .adds = p.grad_x_adds}, p.grad_x);
   }
   if (p.grad_weight && p.rows > 0) {
     matmul<T>(stream, {.transpose_a = true, .transpose_b = false, .m = p.out, .n = p.in, .k = p.rows, .a = p.grad_y,

@@ -97,15 +97,24 @@ __global__ void residual_norm_backward_slice_kernel(std::int64_t rows, ResidualN
   Values weight, sum_weight = {}, sum_bias = {};
   Layout::load_parameters(channels, p.weight, weight);
   const std::int64_t first = blockIdx.x * chunk_rows, last = min(rows, first + chunk_rows);
+  ComingRow<Layout, T> coming;
+  const auto fetch = [&](std::int64_t row) {
+    if (row < last) coming.fetch(channels, p.stream_out, p.grad_y, p.mean, p.rstd, row);
+  };
+  fetch(first + threadIdx.x / kWarp);
   for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
     const std::int64_t at = row * channels;
     const R scale = scale_of<T>(p.drop_path, row / p.rows_per_sample);
     Values x, grad;
-    Layout::load(channels, p.stream_out + at, x);
-    Layout::load(channels, p.grad_y + at, grad);
-    slice_gradient<Layout>(channels, weight, p.mean[row], p.rstd[row], x, grad, sum_weight, sum_bias);
+    Layout::take(coming.x, x);
+    Layout::take(coming.grad_y, grad);
+    const R mean = coming.mean, rstd = coming.rstd;
+    typename Layout::template Coming<T> grad_stream_out;
+    if (p.grad_stream_out) Layout::fetch(channels, p.grad_stream_out + at, grad_stream_out);
+    fetch(row + kRowsPerBlock);
+    slice_gradient<Layout>(channels, weight, mean, rstd, x, grad, sum_weight, sum_bias);
     if (p.grad_stream_out) {
-      Layout::load(channels, p.grad_stream_out + at, x);
+      Layout::take(grad_stream_out, x);
 #pragma unroll
       for (int k = 0; k < Layout::K; ++k) {
 #pragma unroll

@@ -65,12 +65,6 @@ __device__ __forceinline__ void load_transposed(std::uint32_t (&m)[2], const voi
                : "memory");
 }
 
-/// Two numbers rounded to bfloat16, `low` in the lower half.
-__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
-
 /// 16 bytes from global to shared memory, or 16 zeros; done when its group is waited for.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool zero) {
   const int bytes = zero ? 0 : 16;
