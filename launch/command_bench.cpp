@@ -158,22 +158,23 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
   CommandLine line("bench",
                    "train, infer: how fast a recipe's network trains and infers on random images that lie on the device\n"
                    "already, eagerly and as a graph, and where the time goes.\n"
+                   "ops: the operations of such a training step, for each shape the time of a call.\n"
                    "data: how fast its training images are read, decoded, resized and augmented: each part by itself,\n"
                    "decoding alone, and all of it through the loader to normalised tensors.");
-  line.positional("WHAT", what, "train, infer or data");
+  line.positional("WHAT", what, "train, infer, ops or data");
   line.positional("RECIPE", recipe_file, "a TOML file; see recipes/");
   line.option("data", "DIR", data, "of data: folder with the shards");
   line.option("split", "NAME", split, "which shards");
   line.option("threads", "N", threads, {1, 1024}, "that decode");
   line.option("seconds", "N", seconds, {1, 3600}, "a measurement takes; there are three");
   line.option("batch", "N", batch, {1, 65536}, "of data: images handed out at once");
-  line.option("steps", "N", steps, {2, 100000}, "of train and infer: steps that are timed");
-  line.flag("json", json, "of train and infer: one JSON object instead of tables");
+  line.option("steps", "N", steps, {2, 100000}, "of train, infer and ops: steps that are timed");
+  line.flag("json", json, "of train, infer and ops: JSON instead of tables");
   line.choice("device", {"auto", "cpu", "cuda"}, device, "where to compute, or the tensors are wanted");
   line.assignments("set", overrides, "replace a key of the recipe, such as augment.rand_augment=''");
   if (!line.parse(arguments)) return 0;
-  QM_CHECK(what == "train" || what == "infer" || what == "data", UsageError,
-           "bench: expected train, infer or data, got '", what, "'");
+  QM_CHECK(what == "train" || what == "infer" || what == "ops" || what == "data", UsageError,
+           "bench: expected train, infer, ops or data, got '", what, "'");
 
   Recipe recipe = Recipe::load(recipe_file, overrides);
   if (what != "data") {
@@ -182,7 +183,7 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
       bench_inference(recipe, options);
     } else {
       const auto communicator = environment.make_communicator(options.device);
-      bench_training(recipe, options, *communicator);
+      (what == "ops" ? bench_operations : bench_training)(recipe, options, *communicator);
     }
     return 0;
   }

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/base/allocator.h"
@@ -140,24 +142,38 @@ double mebibytes(Device device) { return static_cast<double>(allocator_for(devic
 
 // ---- training --------------------------------------------------------------------------------------------------------
 
-void bench_training(const Recipe& given, const ModelBenchOptions& options, Communicator& communicator) {
+namespace {
+
+/// Steps of a fresh network as the trainer runs them; `losses` gets those of the first and the last, `profile` begins
+/// after the warm-up.
+Timing run_training(const Recipe& given, const ModelBenchOptions& options, Communicator& communicator, bool graph,
+                    std::vector<double>* losses, Profile* profile) {
   Recipe recipe = given;
-  const auto run = [&](bool graph, std::vector<double>* losses, Profile* profile) {
-    recipe.train.graph = graph;
-    Network network(recipe, options.device);
-    TrainStep step(recipe, network, communicator);
-    const Stream stream = step.loss().stream();
-    for (const Share& share : step.micro_batches()) step.put(random_batch(recipe, share));
-    std::int64_t number = 0;
-    const auto next = [&] { step.run(number++, 0, recipe.peak_learning_rate()); };
-    for (std::int64_t i = 0; i < kWarmup; ++i) {
-      next();
-      if (losses) losses->push_back(step.loss().to(DType::kFloat64).to_vector<double>().at(0));
-    }
-    if (profile) profile->reset();
-    const Timing timing = time_calls(stream, options.steps / 2, next);
+  recipe.train.graph = graph;
+  Network network(recipe, options.device);
+  TrainStep step(recipe, network, communicator);
+  const Stream stream = step.loss().stream();
+  for (const Share& share : step.micro_batches()) step.put(random_batch(recipe, share));
+  std::int64_t number = 0;
+  const auto next = [&] { step.run(number++, 0, recipe.peak_learning_rate()); };
+  const auto note_loss = [&] {
     if (losses) losses->push_back(step.loss().to(DType::kFloat64).to_vector<double>().at(0));
-    return timing;
+  };
+  for (std::int64_t i = 0; i < kWarmup; ++i) {
+    next();
+    note_loss();
+  }
+  if (profile) profile->reset();
+  const Timing timing = time_calls(stream, options.steps / 2, next);
+  note_loss();
+  return timing;
+}
+
+}  // namespace
+
+void bench_training(const Recipe& recipe, const ModelBenchOptions& options, Communicator& communicator) {
+  const auto run = [&](bool graph, std::vector<double>* losses, Profile* profile) {
+    return run_training(recipe, options, communicator, graph, losses, profile);
   };
   allocator_for(options.device).reset_peak();
   std::vector<double> eager_losses, graph_losses;
@@ -186,6 +202,73 @@ void bench_training(const Recipe& given, const ModelBenchOptions& options, Commu
   Profile profile;
   run(false, nullptr, &profile);
   print_operations(profile.times(), options.steps / 2 * 2, eager.median, ceilings);
+}
+
+// ---- operations -----------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Calls of one operation on one shape, which its cost tells.
+struct ShapeTimes {
+  std::string name;
+  OpCost cost;
+  std::vector<double> seconds;
+};
+
+std::vector<ShapeTimes> by_shape(const std::vector<OpCall>& calls) {
+  std::map<std::tuple<std::string, double, double>, ShapeTimes> shapes;
+  for (const OpCall& call : calls) {
+    ShapeTimes& shape = shapes[{call.name, call.cost.bytes, call.cost.flops}];
+    shape.name = call.name;
+    shape.cost = call.cost;
+    shape.seconds.push_back(call.seconds);
+  }
+  std::vector<ShapeTimes> list;
+  for (auto& [key, shape] : shapes) list.push_back(std::move(shape));
+  return list;
+}
+
+}  // namespace
+
+void bench_operations(const Recipe& recipe, const ModelBenchOptions& options, Communicator& communicator) {
+  const Ceilings ceilings = measure_ceilings(options.device, activation_dtype(recipe));
+  Profile profile;
+  run_training(recipe, options, communicator, false, nullptr, &profile);
+  const double steps = static_cast<double>(options.steps / 2 * 2);
+  std::vector<ShapeTimes> shapes = by_shape(profile.calls());
+  const auto total = [](const ShapeTimes& shape) {
+    return timing_of(shape.seconds).median * static_cast<double>(shape.seconds.size());
+  };
+  std::sort(shapes.begin(), shapes.end(),
+            [&](const ShapeTimes& a, const ShapeTimes& b) { return total(a) > total(b); });
+  if (!options.json) {
+    std::printf("operations of a training step of %s, batch %lld, %s on %s\n", recipe.name.c_str(),
+                static_cast<long long>(recipe.train.global_batch),
+                std::string(to_string(recipe.precision)).c_str(), options.device.name().c_str());
+    std::printf("%-32s %6s %9s %9s %9s %7s %6s %8s %6s\n", "operation, a row a shape", "calls", "us a call", "fastest",
+                "MB", "GB/s", "copy", "TFLOP/s", "rate");
+  }
+  const char* separator = "[";
+  for (const ShapeTimes& shape : shapes) {
+    const Timing timing = timing_of(shape.seconds);
+    const double calls = static_cast<double>(shape.seconds.size()) / steps, bytes = shape.cost.bytes;
+    const double bandwidth = bytes / timing.median, rate = shape.cost.flops / timing.median;
+    if (options.json) {
+      std::printf("%s{\"op\": \"%s\", \"calls\": %.1f, \"us\": %.3f, \"bytes\": %.0f, \"flops\": %.0f}", separator,
+                  shape.name.c_str(), calls, 1e6 * timing.median, bytes, shape.cost.flops);
+      separator = ",\n ";
+      continue;
+    }
+    std::printf("%-32s %6.0f %9.1f %9.1f %9.1f %7.0f %5.0f%% %8.1f %5.0f%%\n", shape.name.c_str(), calls,
+                1e6 * timing.median, 1e6 * timing.fastest, 1e-6 * bytes, 1e-9 * bandwidth,
+                100 * bandwidth / ceilings.copy, 1e-12 * rate, 100 * rate / ceilings.product);
+  }
+  if (options.json) {
+    std::printf("]\n");
+  } else {
+    std::printf("copy bandwidth %.0f GB/s, matrix rate %.0f TFLOP/s, measured in this run\n", 1e-9 * ceilings.copy,
+                1e-12 * ceilings.product);
+  }
 }
 
 // ---- inference -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ struct ModelBenchOptions {
 /// eagerly and as a graph: images/s, milliseconds a step, peak memory, losses, and a table of time by operation.
 void bench_training(const Recipe& recipe, const ModelBenchOptions& options, Communicator& communicator);
 
+/// The same step's operations call by call: for each operation and shape the median time of a call.
+void bench_operations(const Recipe& recipe, const ModelBenchOptions& options, Communicator& communicator);
+
 /// The forward pass of evaluation on a batch of random images, likewise.
 void bench_inference(const Recipe& recipe, const ModelBenchOptions& options);
 

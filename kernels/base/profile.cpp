@@ -44,24 +44,33 @@ Profile::~Profile() { current = nullptr; }
 
 void Profile::reset() { ranges_->clear(); }
 
-std::vector<OpTime> Profile::times() const {
-  std::vector<OpTime> times;
-  std::map<std::string, std::size_t> index;
+std::vector<OpCall> Profile::calls() const {
+  std::vector<OpCall> calls;
   for (const Ranges::Range& range : ranges_->list) {
-    const auto [place, is_new] = index.emplace(range.name, times.size());
-    if (is_new) times.push_back({.name = range.name});
-    OpTime& time = times[place->second];
-    ++time.calls;
-    time.cost.bytes += range.cost.bytes;
-    time.cost.flops += range.cost.flops;
+    OpCall& call = calls.emplace_back(OpCall{.name = range.name, .seconds = 0, .cost = range.cost});
 #ifdef QM_HAVE_CUDA
     if (range.end_mark) {
       synchronize(range.stream);
-      time.seconds += cuda::seconds_between(range.start_mark, range.end_mark);
+      call.seconds = cuda::seconds_between(range.start_mark, range.end_mark);
       continue;
     }
 #endif
-    time.seconds += std::chrono::duration<double>(range.end - range.start).count();
+    call.seconds = std::chrono::duration<double>(range.end - range.start).count();
+  }
+  return calls;
+}
+
+std::vector<OpTime> Profile::times() const {
+  std::vector<OpTime> times;
+  std::map<std::string, std::size_t> index;
+  for (const OpCall& call : calls()) {
+    const auto [place, is_new] = index.emplace(call.name, times.size());
+    if (is_new) times.push_back({.name = call.name});
+    OpTime& time = times[place->second];
+    ++time.calls;
+    time.seconds += call.seconds;
+    time.cost.bytes += call.cost.bytes;
+    time.cost.flops += call.cost.flops;
   }
   return times;
 }

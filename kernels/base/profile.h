@@ -18,6 +18,13 @@ struct OpCost {
   double flops = 0;  ///< of matrix products; a multiply-add counts two
 };
 
+/// One call of an operation.
+struct OpCall {
+  std::string name;
+  double seconds = 0;
+  OpCost cost;
+};
+
 /// The calls of one operation.
 struct OpTime {
   std::string name;
@@ -34,7 +41,9 @@ class Profile {
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
-  /// Waits for the device and adds up what ran since construction or reset, in the order of the first calls.
+  /// Waits for the device and lists what ran since construction or reset.
+  std::vector<OpCall> calls() const;
+  /// The same by operation, in the order of the first calls.
   std::vector<OpTime> times() const;
   /// Forgets what ran so far.
   void reset();

@@ -70,18 +70,18 @@ struct Sweep {
 };
 
 /// What a kernel is compiled for. kPlain: every position holds one token, and results lie by token.
-template <int kWarps_, int kRankTiles_, int kProjections_, bool kPlain_ = true>
+template <int kWarps_, int kRankTiles_, int kWords_, bool kPlain_ = true>
 struct SweepKind {
   static constexpr int kWarps = kWarps_;               ///< a direction, at most
   static constexpr int kRankTiles = kRankTiles_;       ///< of 8 that cover R
   static constexpr int kSteps = (kRankTiles + 1) / 2;  ///< of 16 that cover R
-  static constexpr int kProjections = kProjections_;   ///< of a tile's 16 · (R + 2), that a thread brings, at most
+  static constexpr int kWords = kWords_;               ///< of a tile's (δ | B | C), that a thread brings, at most
   static constexpr bool kPlain = kPlain_;
   static constexpr int kTiles = kPlain ? 2 : 3;  ///< that a warp keeps of a map: even, odd, and of second tokens
   static constexpr int kThreads = 2 * kWarps * kWarp;
   /// Blocks of backward that a multiprocessor's registers and shared memory are to hold at once.
   static constexpr int kBackwardBlocks = kThreads <= 192 ? 2 : 1;
-  using General = SweepKind<kWarps, kRankTiles, kProjections, false>;
+  using General = SweepKind<kWarps, kRankTiles, kWords, false>;
 };
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
@@ -282,16 +282,18 @@ struct SweepWarp {
 
 // ---- tokens' projections --------------------------------------------------------------------------------------------
 
-/// A thread's share of a tile's 16 · (R + 2) numbers of (δ | B | C), and of their gradients.
+/// A thread's share of a tile's numbers (δ | B | C), and of their gradients: words of two neighbours, as they lie in
+/// memory. Where R + 2 is odd, half of a direction's first or last word may be another direction's.
 template <class Kind>
-class SweepElements {
+class SweepWords {
  public:
-  __device__ __forceinline__ explicit SweepElements(const SweepWarp<Kind>& w) {
-    const int width = w.p.rank + 2;
+  __device__ __forceinline__ explicit SweepWords(const SweepWarp<Kind>& w)
+      : width_(w.p.rank + 2), skipped_(w.k * width_ % 2), first_(w.k * width_ - skipped_) {
+    const int words = words_of(width_, skipped_);
 #pragma unroll
-    for (int i = 0; i < Kind::kProjections; ++i) {
-      const int element = w.group_thread() + i * w.group_threads(), row = element / width;
-      packed_[i] = row < kTile ? row | (element - row * width) << 4 : -1;
+    for (int i = 0; i < Kind::kWords; ++i) {
+      const int index = w.group_thread() + i * w.group_threads(), row = index / words;
+      packed_[i] = row < kTile ? row | (index - row * words) << 4 : -1;
     }
   }
   __device__ __forceinline__ bool exists(int i) const {
@@ -300,57 +302,92 @@ class SweepElements {
   __device__ __forceinline__ int row(int i) const {
     return packed_[i] & (kTile - 1);
   }
+  /// Which of (δ | B | C) the first half of a word is.
   __device__ __forceinline__ int column(int i) const {
-    return packed_[i] >> 4;
+    return (packed_[i] >> 4) * 2 - skipped_;
+  }
+  __device__ __forceinline__ bool is_column(int column) const {
+    return static_cast<unsigned>(column) < static_cast<unsigned>(width_);
+  }
+  /// Where a word lies in a token's projections of all directions: an even number.
+  __device__ __forceinline__ int offset(int i) const {
+    return first_ + (packed_[i] >> 4) * 2;
+  }
+
+  /// Of a token and direction; `skipped`: the numbers of the first that are another direction's.
+  QM_HOST_DEVICE static constexpr int words_of(int width, int skipped) {
+    return (skipped + width + 1) / 2;
   }
 
  private:
   static_assert(kTile == 16);
-  int packed_[Kind::kProjections];
+  int width_, skipped_, first_;
+  int packed_[Kind::kWords];
 };
 
-/// Brings (δ | B | C) of one tile after another into shared memory: loaded early, stored once the tile before is done.
-/// What has been loaded is not touched before: a number that is used is waited for.
+/// Words of a tile on their way, each copied and read by one thread.
+template <class Kind>
+using SweepComing = std::uint32_t[Kind::kPlain ? 1 : 2][Kind::kWords][Kind::kWarps * kWarp];
+
+/// Brings (δ | B | C) of one tile after another into shared memory: copied while the tile before is scanned, then put
+/// where the tile's scan wants it.
 template <class Kind>
 class SweepProjections {
  public:
-  __device__ __forceinline__ explicit SweepProjections(const SweepWarp<Kind>& w)
-      : stride_(w.p.directions * (w.p.rank + 2)),
-        rows_(w.p.projection + w.image * w.p.length * stride_ + w.k * (w.p.rank + 2)) {}
+  __device__ __forceinline__ SweepProjections(const SweepWarp<Kind>& w, SweepComing<Kind>& coming)
+      : coming_(coming),
+        stride_(w.p.directions * (w.p.rank + 2)),
+        rows_(w.p.projection + w.image * w.p.length * stride_) {}
 
-  __device__ __forceinline__ void load(const SweepWarp<Kind>& w, const SweepElements<Kind>& elements, int tile) {
+  /// Part of the caller's group of copies.
+  __device__ __forceinline__ void copy(const SweepWarp<Kind>& w, const SweepWords<Kind>& words, int tile) const {
 #pragma unroll
-    for (int i = 0; i < Kind::kProjections; ++i) {
-      if (!elements.exists(i)) continue;
-      value_[i] = load_of(w.first(tile, elements.row(i)), elements.column(i));
-      if constexpr (!Kind::kPlain) second_[i] = load_of(w.second(tile, elements.row(i)), elements.column(i));
+    for (int i = 0; i < Kind::kWords; ++i) {
+      if (!words.exists(i)) continue;
+      copy_word(coming_[0][i][w.group_thread()], w.first(tile, words.row(i)), words.offset(i));
+      if constexpr (!Kind::kPlain) {
+        copy_word(coming_[1][i][w.group_thread()], w.second(tile, words.row(i)), words.offset(i));
+      }
     }
   }
 
-  __device__ __forceinline__ void store(const SweepElements<Kind>& elements, int rank, SweepTokens<Kind>& to) const {
+  /// Of words that have arrived.
+  __device__ __forceinline__ void put(const SweepWarp<Kind>& w, const SweepWords<Kind>& words,
+                                      SweepTokens<Kind>& to) const {
+    const int rank = w.p.rank;
 #pragma unroll
-    for (int i = 0; i < Kind::kProjections; ++i) {
-      if (!elements.exists(i)) continue;
-      const int row = elements.row(i), column = elements.column(i);
-      float value = to_real(value_[i]);
-      if constexpr (!Kind::kPlain) value += to_real(second_[i]);
-      if (column < rank) {
-        to.rank[row][column] = from_real<bfloat16>(value);
-      } else {
-        (column == rank ? to.B : to.C)[row] = column == rank ? kLn2 * value : value;
+    for (int i = 0; i < Kind::kWords; ++i) {
+      if (!words.exists(i)) continue;
+      float value[2];
+      load_vector(reinterpret_cast<const bfloat16*>(&coming_[0][i][w.group_thread()]), value);
+      if constexpr (!Kind::kPlain) {
+        float second[2];
+        load_vector(reinterpret_cast<const bfloat16*>(&coming_[1][i][w.group_thread()]), second);
+        value[0] += second[0];
+        value[1] += second[1];
+      }
+      const int row = words.row(i);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int column = words.column(i) + half;
+        if (!words.is_column(column)) continue;
+        if (column < rank) {
+          to.rank[row][column] = from_real<bfloat16>(value[half]);
+        } else {
+          (column == rank ? to.B : to.C)[row] = column == rank ? kLn2 * value[half] : value[half];
+        }
       }
     }
   }
 
  private:
-  __device__ __forceinline__ bfloat16 load_of(int token, int column) const {
-    return token >= 0 ? rows_[static_cast<std::int64_t>(token * stride_ + column)] : bfloat16{};
+  __device__ __forceinline__ void copy_word(std::uint32_t& to, int token, int offset) const {
+    copy_async_word(&to, rows_ + (max(token, 0) * stride_ + offset), token < 0);
   }
 
+  SweepComing<Kind>& coming_;
   int stride_;
   const bfloat16* rows_;
-  bfloat16 value_[Kind::kProjections];
-  bfloat16 second_[Kind::kPlain ? 1 : Kind::kProjections];
 };
 
 /// δ's spare columns are multiplied by weights of 0: they only have to be finite.
@@ -454,14 +491,14 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
 /// Calls body.template operator()<Kind>() with what suits the rank, for plain orders.
 template <bool kBackward, class Body>
 void with_plain_kind(std::int64_t rank, Body body) {
-  if (rank <= 8) return body.template operator()<SweepKind<6, 1, 2>>();
-  if (rank <= 16) return body.template operator()<SweepKind<6, 2, 3>>();
+  if (rank <= 8) return body.template operator()<SweepKind<6, 1, 1>>();
+  if (rank <= 16) return body.template operator()<SweepKind<6, 2, 1>>();
   if (rank <= 32) {
     // Two blocks of six warps on a multiprocessor hide more of backward's waiting than one of eight; forward holds two
     // of eight.
-    return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 4, 6>, SweepKind<4, 4, 5>>>();
+    return body.template operator()<std::conditional_t<kBackward, SweepKind<3, 4, 3>, SweepKind<4, 4, 3>>>();
   }
-  body.template operator()<SweepKind<4, 6, 7>>();
+  body.template operator()<SweepKind<4, 6, 4>>();
 }
 
 /// The same for any order where kGeneral, so that others do not compile what they never run.
@@ -490,11 +527,13 @@ struct SweepGrid {
 
 /// Whether the sweeps take a scan of sequences of this length.
 inline bool sweeps(const ScanShape& s, std::int64_t length) {
-  if (s.states != 1 || s.rank > 48 || s.channels % kChunk != 0 || s.channels > (1 << 20)) return false;
+  if (s.states != 1 || s.rank > 48 || s.directions % 2 != 0 || s.channels % kChunk != 0 || s.channels > (1 << 20))
+    return false;
   if (length * s.directions * s.projection() > std::numeric_limits<int>::max() - kTile) return false;
   bool fits = true;
   const auto check = [&]<class Kind>() {
-    fits &= kTile * s.projection() <= Kind::kProjections * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
+    const int width = static_cast<int>(s.projection()), words = SweepWords<Kind>::words_of(width, width % 2);
+    fits &= kTile * words <= Kind::kWords * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
   };
   with_plain_kind<false>(s.rank, check);
   with_plain_kind<true>(s.rank, check);

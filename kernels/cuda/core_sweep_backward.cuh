@@ -40,6 +40,7 @@ struct SweepBackwardShared {
   SweepTokens<Kind> tokens[2][2];                ///< direction, tile even or odd
   SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, tile even or odd
   SweepPlaces places[2];                         ///< direction
+  SweepComing<Kind> coming[2];                   ///< direction
 
   struct Warp {
     SweepTile u[Kind::kTiles], grad_y[Kind::kTiles], partial[2];
@@ -141,8 +142,8 @@ class SweepBackwardWalk {
   __device__ __forceinline__ SweepBackwardWalk(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
       : b_(backward),
         w_(backward.sweep, shared.places),
-        elements_(w_),
-        projections_(w_),
+        words_(w_),
+        projections_(w_, shared.coming[w_.reversed]),
         mine_(shared.warp(warp_index())),
         tokens_(shared.tokens[w_.reversed]),
         shares_(shared.shares[w_.reversed]),
@@ -151,8 +152,7 @@ class SweepBackwardWalk {
         grad_s_(w_.rows_of(backward.grad_s, w_.p.length)),
         states_(w_.states()),
         grad_projection_(((backward.grad_projection ? 0 : blockIdx.y * w_.p.batch) + w_.image) * w_.p.length *
-                             w_.p.directions * (w_.p.rank + 2) +
-                         w_.k * (w_.p.rank + 2)),
+                         w_.p.directions * (w_.p.rank + 2)),
         sums_(w_.p.rank) {
     load_weights(w_, mine_.weights);
   }
@@ -162,11 +162,11 @@ class SweepBackwardWalk {
     const int steps = w_.p.tiles, meeting = w_.meeting(!w_.reversed);
     for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
     w_.group_barrier();
-    projections_.load(w_, elements_, tile_of(0));
     start_copies(0, w_.p.adds && meeting > 0);
     start_second_copies(0);
     float before = state_before(0);
-    projections_.store(elements_, w_.p.rank, tokens_[0]);
+    wait_copies<0>();
+    projections_.put(w_, words_, tokens_[0]);
     w_.group_barrier();
     for (int step = 0; step < steps; ++step) {
       const int tile = tile_of(step), next = step + 1, parity = step % 2;
@@ -176,7 +176,6 @@ class SweepBackwardWalk {
         commit_copies();
       }
       const auto ahead = w_.find_places(tile_of(step + 2));
-      projections_.load(w_, elements_, tile_of(next));
       start_copies(next, next > meeting || (w_.p.adds && next < meeting));
       const float before_next = state_before(next);
       wait_copies<1>();
@@ -191,14 +190,14 @@ class SweepBackwardWalk {
       w_.store_rows(mine_.grad_y[parity], grad_s_, [&](int row) { return w_.result_of(tile, row); });
       sums_.over_channels(mine_.product, mine_.weights, shares_[parity][w_.warp]);
       sums_.over_tokens(mine_.product[0], tokens_[parity]);
-      projections_.store(elements_, w_.p.rank, tokens_[next % 2]);
+      wait_copies<0>();
+      projections_.put(w_, words_, tokens_[next % 2]);
       w_.put_places(tile_of(step + 2), ahead);
       w_.group_barrier();
       store_projection_gradients(tile, parity);
       before = before_next;
     }
     if (meeting == steps) __syncthreads();
-    wait_copies<0>();
     store_weight_sums();
   }
 
@@ -215,6 +214,7 @@ class SweepBackwardWalk {
     w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile, row); });
     w_.copy_rows(mine_.grad_y[step % 2], grad_z_, [&](int row) { return w_.output_of(w_.first(tile, row)); });
     if (with_partial) copy_partial(step);
+    projections_.copy(w_, words_, tile);
     commit_copies();
   }
   __device__ __forceinline__ void start_second_copies(int step) {
@@ -257,14 +257,12 @@ class SweepBackwardWalk {
     }
     __syncwarp();  // the products take the scratch's place
 
-    float grad_A = 0, grad_bias = 0, grad_skip = 0;
 #pragma unroll
     for (int half = 1; half >= 0; --half) {
       const int first = half * kTile / 2;
-      HalfTile u, grad_y, grad_u = {}, B, C;  // u and a again: registers are scarcer
+      HalfTile u, grad_y, grad_u, B, C;  // u and a again: registers are scarcer
       load_half(u, mine_.u[parity], first);
       load_half(grad_y, mine_.grad_y[parity], first);
-      if (adds) load_half(grad_u, mine_.partial[parity], first);
       load_half(B, tokens.B, first);
       load_half(C, tokens.C, first);
       std::uint32_t pairs[3][kTile / 4];  // ∂x, and the terms of ∂B and ∂C
@@ -279,16 +277,22 @@ class SweepBackwardWalk {
           carry_ = g * exp2_again(d * w_.A);
           of_B[odd] = gd * u[i];
           of_C[odd] = grad_y[i] * h[half][i];
-          grad_u[i] += gd * B[i] + w_.skip * grad_y[i];
+          grad_u[i] = gd * B[i] + w_.skip * grad_y[i];
           // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
           grad_x[odd] = g * (Bu + A_ln2_ * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
-          grad_A += gd * from_before;
-          grad_bias += grad_x[odd];
-          grad_skip += grad_y[i] * u[i];
+          grad_A_ += gd * from_before;
+          grad_bias_ += grad_x[odd];
+          grad_skip_ += grad_y[i] * u[i];
         }
         pairs[0][pair] = pack_bf16(grad_x[0], grad_x[1]);
         pairs[1][pair] = pack_bf16(of_B[0], of_B[1]);
         pairs[2][pair] = pack_bf16(of_C[0], of_C[1]);
+      }
+      if (adds) {
+        HalfTile partial;
+        load_half(partial, mine_.partial[parity], first);
+#pragma unroll
+        for (int i = 0; i < kTile / 2; ++i) grad_u[i] += partial[i];
       }
       store_half(mine_.grad_y[parity], first, grad_u);
 #pragma unroll
@@ -297,36 +301,42 @@ class SweepBackwardWalk {
             make_uint4(pairs[i][0], pairs[i][1], pairs[i][2], pairs[i][3]);
       }
     }
-    grad_A_ += grad_A;
-    grad_bias_ += grad_bias;
-    grad_skip_ += grad_skip;
   }
 
   /// The direction's warps add up their shares. The next tile's sums go elsewhere, so one barrier a tile is enough.
   __device__ __forceinline__ void store_projection_gradients(int tile, int parity) const {
     const Sweep& p = w_.p;
-    const int width = p.rank + 2;
 #pragma unroll
-    for (int i = 0; i < Kind::kProjections; ++i) {
-      if (!elements_.exists(i)) continue;
-      const int row = elements_.row(i), column = elements_.column(i), to = w_.result_of(tile, row);
+    for (int i = 0; i < Kind::kWords; ++i) {
+      if (!words_.exists(i)) continue;
+      const int row = words_.row(i), column = words_.column(i), to = w_.result_of(tile, row);
       if (to < 0) continue;
-      const int from =
-          column < p.rank ? SweepShares<Kind>::rank_at(row, column) : SweepShares<Kind>::BC_at(row, column - p.rank);
-      float sum = 0;
-#pragma unroll
-      for (int warp = 0; warp < Kind::kWarps; ++warp) {
-        const float share = shares_[parity][warp].sum[from];  // read in any case, so that none waits for the one before
-        sum += warp < p.warps ? share : 0.0f;
-      }
-      if (column == p.rank) sum *= kLn2;
-      const std::int64_t at = grad_projection_ + to * p.directions * width + column;
-      if (b_.grad_projection) {
-        b_.grad_projection[at] = from_real<bfloat16>(sum);
+      const bool first = words_.is_column(column), second = words_.is_column(column + 1);
+      const float sum[2] = {first ? sum_of_shares(row, column, parity) : 0.0f,
+                            second ? sum_of_shares(row, column + 1, parity) : 0.0f};
+      const std::int64_t at = grad_projection_ + to * p.directions * (p.rank + 2) + words_.offset(i);
+      if (!b_.grad_projection) {
+        if (first) b_.partial_projection[at] = sum[0];
+        if (second) b_.partial_projection[at + 1] = sum[1];
+      } else if (first && second) {
+        store_vector(sum, b_.grad_projection + at);
       } else {
-        b_.partial_projection[at] = sum;
+        b_.grad_projection[at + (first ? 0 : 1)] = from_real<bfloat16>(sum[first ? 0 : 1]);
       }
     }
+  }
+
+  __device__ __forceinline__ float sum_of_shares(int row, int column, int parity) const {
+    const int rank = w_.p.rank;
+    const int from =
+        column < rank ? SweepShares<Kind>::rank_at(row, column) : SweepShares<Kind>::BC_at(row, column - rank);
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < Kind::kWarps; ++warp) {
+      const float share = shares_[parity][warp].sum[from];  // read in any case, so that none waits for the one before
+      sum += warp < w_.p.warps ? share : 0.0f;
+    }
+    return column == rank ? kLn2 * sum : sum;
   }
 
   __device__ __forceinline__ void store_weight_sums() const {
@@ -345,15 +355,15 @@ class SweepBackwardWalk {
 
   const SweepBackward& b_;
   const SweepWarp<Kind> w_;
-  const SweepElements<Kind> elements_;
-  SweepProjections<Kind> projections_;
+  const SweepWords<Kind> words_;
+  const SweepProjections<Kind> projections_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
   SweepShares<Kind> (&shares_)[2][Kind::kWarps];
   const SweepRows<const bfloat16> x_, grad_z_;
   const SweepRows<bfloat16> grad_s_;
   const float* const states_;
-  const std::int64_t grad_projection_;  ///< where this image's and direction's begin
+  const std::int64_t grad_projection_;  ///< where this image's begin
   SweepSums<Kind> sums_;
   const float A_ln2_ = w_.A * kLn2;
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;

@@ -15,6 +15,7 @@ template <class Kind>
 struct SweepForwardShared {
   SweepTokens<Kind> tokens[2][2];  ///< direction, tile even or odd
   SweepPlaces places[2];           ///< direction
+  SweepComing<Kind> coming[2];     ///< direction
 
   struct Warp {
     SweepTile u[Kind::kTiles], partial[2];
@@ -32,8 +33,8 @@ class SweepForwardWalk {
   __device__ __forceinline__ SweepForwardWalk(const SweepForward& forward, SweepForwardShared<Kind>& shared)
       : f_(forward),
         w_(forward.sweep, shared.places),
-        elements_(w_),
-        projections_(w_),
+        words_(w_),
+        projections_(w_, shared.coming[w_.reversed]),
         mine_(shared.warp(warp_index())),
         tokens_(shared.tokens[w_.reversed]),
         x_(w_.rows_of(w_.p.x, w_.p.length)),
@@ -47,10 +48,10 @@ class SweepForwardWalk {
     const int steps = w_.p.tiles, meeting = w_.meeting(w_.reversed);
     for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
     w_.group_barrier();
-    projections_.load(w_, elements_, tile_of(0));
     start_copies(0, w_.p.adds && meeting > 0);
     start_second_copies(0);
-    projections_.store(elements_, w_.p.rank, tokens_[0]);
+    wait_copies<0>();
+    projections_.put(w_, words_, tokens_[0]);
     w_.group_barrier();
     for (int step = 0; step < steps; ++step) {
       const int tile = tile_of(step), next = step + 1;
@@ -60,21 +61,20 @@ class SweepForwardWalk {
         commit_copies();
       }
       const auto ahead = w_.find_places(tile_of(step + 2));
-      projections_.load(w_, elements_, tile_of(next));
       start_copies(next, next > meeting || (w_.p.adds && next < meeting));
-      wait_copies<1>();
+      wait_copies<1>();  // but for the next step's: where the directions meet, the partial results
       if (w_.has_seconds(tile)) w_.add_rows(mine_.u[step % 2], mine_.u[2]);
       __syncwarp();
       start_second_copies(next);
       scan(tile, step % 2, w_.p.adds || step >= meeting);
       __syncwarp();
       store(tile, mine_.u[step % 2], step >= meeting);
-      projections_.store(elements_, w_.p.rank, tokens_[next % 2]);
+      wait_copies<0>();
+      projections_.put(w_, words_, tokens_[next % 2]);
       w_.put_places(tile_of(step + 2), ahead);
       w_.group_barrier();
     }
     if (meeting == steps) __syncthreads();
-    wait_copies<0>();
   }
 
  private:
@@ -83,6 +83,7 @@ class SweepForwardWalk {
   __device__ __forceinline__ void start_copies(int step, bool with_partial) {
     w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile_of(step), row); });
     if (with_partial) copy_partial(step);
+    projections_.copy(w_, words_, tile_of(step));
     commit_copies();
   }
   /// The tile of second tokens is free as soon as those of the step before have been added.
@@ -136,8 +137,8 @@ class SweepForwardWalk {
 
   const SweepForward& f_;
   const SweepWarp<Kind> w_;
-  const SweepElements<Kind> elements_;
-  SweepProjections<Kind> projections_;
+  const SweepWords<Kind> words_;
+  const SweepProjections<Kind> projections_;
   typename SweepForwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
   const SweepRows<const bfloat16> x_;

@@ -71,6 +71,12 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool zero
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
                : "memory");
 }
+/// The same for 4 bytes.
+__device__ __forceinline__ void copy_async_word(void* to, const void* from, bool zero) {
+  const int bytes = zero ? 0 : 4;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+               : "memory");
+}
 /// Ends the group of copies that this thread has issued since the group before.
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
