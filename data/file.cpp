@@ -53,7 +53,7 @@ void sync_folder_of(const std::string& path) {
 }  // namespace
 
 InputFile::InputFile(std::string path) : path_(std::move(path)) {
-  descriptor_ = open_retrying(path_, O_RDONLY);
+  descriptor_ = open_retrying(path_, O_RDONLY | O_NONBLOCK);  // a pipe would wait for its writer
   if (descriptor_ < 0) throw_system_error(path_, "cannot open");
   struct stat status;
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {

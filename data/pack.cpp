@@ -341,7 +341,7 @@ PackReport pack(const PackOptions& options) {
   make_folder(options.output);
   const std::vector<std::string> old = find_shards(options.output, options.split);
   QM_CHECK(old.empty() || options.overwrite, IoError, options.output, ": already holds ", old.size(),
-           " shards of split '", options.split, "', such as ", old.front(), "; overwriting has to be asked for");
+           " shards of split '", options.split, "', such as ", old.front(), "; --overwrite replaces them");
   try {
     packer.write_shards();
   } catch (...) {

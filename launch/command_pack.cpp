@@ -89,19 +89,19 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
       "archive with one archive a class, or lying flat beside a file of labels. Archives are read without unpacking.\n"
       "Every image is decoded once to prove that it is good; the sorted class names are the labels 0, 1, …\n"
       "Interrupted and run again, it keeps the shards that are finished.");
-  std::int64_t shard_mib = 1024;
+  std::int64_t shard_mib = 0, quality = 0;
   line.required_option("input", "DIR|TAR", options.input, "folder or archive with one sub-folder a class");
   line.required_option("split", "NAME", options.split, "what the images are for: train, val, …");
   line.required_option("output", "DIR", options.output, "folder for the shards, made if absent");
   line.option("shards", "N", options.shards, {0, 99999}, "number of shards; 0: as --shard-mib says");
-  line.option("shard-mib", "N", shard_mib, {1, 1 << 20}, "size of a shard in MiB, roughly");
+  line.option("shard-mib", "N", shard_mib, {0, 1 << 20}, "size of a shard in MiB, roughly; 0: 1024");
   line.option("inside", "PATH", options.inside, "of an archive, only what lies under this folder");
   line.option("labels", "FILE", options.labels, "images lie flat; FILE has lines of NAME LABEL");
   line.option("classes", "FILE", options.classes,
               "class names in order, from a shard (*.h5) or one a line; labels may then be numbers from 0");
   line.option("short-side", "N", options.short_side, {0, 65535},
               "shrink images to this short side and store them as JPEG; 0: keep the original bytes");
-  line.option("quality", "Q", options.quality, {1, 100}, "of images that are stored anew");
+  line.option("quality", "Q", quality, {0, 100}, concat("of images that are stored anew; 0: ", options.quality));
   line.flag("apply-exif", options.apply_exif, "turn images as EXIF says and store them anew; else EXIF is ignored");
   line.option("threads", "N", options.threads, {0, 1024}, "threads that read and decode; 0: one a core");
   line.option("seed", "N", options.seed, "of the order of the images in the shards");
@@ -111,7 +111,11 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   if (!line.parse(arguments)) return 0;
   if (!fault.empty()) arm_fault(fault, 0);
 
-  options.shard_bytes = static_cast<std::uint64_t>(shard_mib) << 20;
+  QM_CHECK(options.shards == 0 || shard_mib == 0, UsageError, "pack: either --shards or --shard-mib, not both");
+  options.shard_bytes = static_cast<std::uint64_t>(shard_mib > 0 ? shard_mib : 1024) << 20;
+  QM_CHECK(quality == 0 || options.short_side > 0 || options.apply_exif, UsageError,
+           "pack: --quality needs --short-side or --apply-exif: nothing else is stored anew");
+  if (quality > 0) options.quality = quality;
   Progress progress;
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.show(done, total);

@@ -10,7 +10,7 @@ CommandFunction run_train;      ///< a recipe and shards → checkpoints, on eve
 CommandFunction run_eval;       ///< a checkpoint and shards → top-1, top-5, loss, on every rank of an mpirun
 CommandFunction run_predict;    ///< a checkpoint and image files → classes
 CommandFunction run_inspect;    ///< what a recipe, shard or checkpoint holds
-CommandFunction run_bench;      ///< a recipe and shards → how fast images are decoded and augmented
+CommandFunction run_bench;      ///< a recipe → how fast it trains and infers; and shards → how fast they are read
 CommandFunction run_data_grid;  ///< a recipe and shards → a picture of augmented samples
 CommandFunction run_glyphs;     ///< the generated quickstart images
 CommandFunction run_quadrants;  ///< a checkpoint and those images → how often the selected quadrant holds the glyph

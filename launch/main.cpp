@@ -33,7 +33,7 @@ constexpr std::array kCommands{
     Command{"eval", "measure a checkpoint on a data set", run_eval, true, true},
     Command{"predict", "classify image files", run_predict, false},
     Command{"inspect", "show what a recipe, shard or checkpoint holds, and verify it", run_inspect, false},
-    Command{"bench", "measure how fast images are read, decoded and augmented", run_bench, false},
+    Command{"bench", "measure how fast a network trains and infers, and images are read", run_bench, false},
     Command{"data-grid", "draw a sheet of augmented samples with their labels", run_data_grid, false},
     Command{"glyphs", "generate the quickstart images", run_glyphs, false},
     Command{"quadrants", "show how often a model selects the quadrant that matters", run_quadrants, false},

@@ -270,8 +270,9 @@ void Trainer::put_batches(std::int64_t step) {
 // ---- what is due when ------------------------------------------------------------------------------------------------
 
 bool Trainer::evaluation_due() const {
-  const std::int64_t every = recipe_.eval.every_epochs;
-  return finished_run() || (finished_epoch() && every > 0 && state_.epoch % every == 0);
+  const auto& eval = recipe_.eval;
+  return finished_run() || (eval.every_steps > 0 && state_.step % eval.every_steps == 0) ||
+         (finished_epoch() && eval.every_epochs > 0 && state_.epoch % eval.every_epochs == 0);
 }
 
 bool Trainer::checkpoint_due() const {

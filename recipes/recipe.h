@@ -117,7 +117,8 @@ struct Recipe {
   } schedule;
 
   struct Eval {
-    std::int64_t every_epochs = 1;  ///< 0 = only at the end
+    std::int64_t every_steps = 0;   ///< 0 = off
+    std::int64_t every_epochs = 1;  ///< 0 = off; the end of the run is always evaluated
     std::int64_t batch = 0;         ///< samples a rank; 0 = that of training
     std::int64_t resize = 0;        ///< short side before the centre crop; 0 = resize straight to the input
     double crop_pct = 0;            ///< in place of resize: input size / short side, such as 0.875; 0 = not given

@@ -85,7 +85,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   auto& model = recipe.model;
   const bool by_size = !model.size.empty();
   visitor.alternative(by_size, "model.size", model.size, Choices(kSizeNames));
-  visitor.alternative(!by_size, "model.dim", model.dim, IntegerRange{2, 1 << 16});
+  visitor.alternative(!by_size, "model.dim", model.dim, IntegerRange{4, 1 << 16});
   visitor.alternative(!by_size, "model.depths", model.depths, IntegerRange{1, 1000});
   visitor.field("model.state_size", model.state_size, IntegerRange{1, 1024});
   visitor.field("model.fine_order", model.fine_order);
@@ -153,6 +153,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("schedule.min_learning_rate", schedule.min_learning_rate, kNotNegative);
 
   auto& eval = recipe.eval;
+  visitor.field("eval.every_steps", eval.every_steps, kAnyCount);
   visitor.field("eval.every_epochs", eval.every_epochs, kAnyCount);
   visitor.field("eval.batch", eval.batch, kAnyCount);
   visitor.alternative(eval.crop_pct == 0, "eval.resize", eval.resize, IntegerRange{0, 1 << 16});

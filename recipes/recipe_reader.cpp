@@ -13,11 +13,12 @@
 namespace qm {
 namespace {
 
-// ---- what was expected, in words
-// -------------------------------------------------------------------------------------
+// ---- what was expected, in words ------------------------------------------------------------------------------------
 
-std::string words(const IntegerRange& range) {
-  return range.high == kLargestCount ? concat("at least ", range.low) : concat(range.low, " to ", range.high);
+/// For a value that is not in it.
+std::string words(const IntegerRange& range, std::int64_t value) {
+  if (range.high < kLargestCount) return concat(range.low, " to ", range.high);
+  return value < range.low ? concat("at least ", range.low) : concat("at most ", range.high);
 }
 
 std::string words(const RealRange& range) {
@@ -96,7 +97,7 @@ class FieldReader {
   static std::int64_t integer(const TomlEntry& entry, const TomlValue& value, const IntegerRange& range) {
     const std::int64_t* number = value.as<std::int64_t>();
     if (!number) fail(entry, "integer", value.description());
-    if (!holds(range, *number)) fail(entry, words(range), value.text());
+    if (!holds(range, *number)) fail(entry, words(range, *number), value.text());
     return *number;
   }
 

@@ -1,11 +1,11 @@
 // Sweeps: the scans of a map's tokens with bfloat16 activations and one state, what quad_scan and cross_scan run in
 // training. (kernels/cuda/core_scan.cuh takes every other case.)
 //
-// A block holds the channels of one image and walks their whole sequence, tile by tile of 16 tokens: half of its warps
-// from the front, the other half from the back. Nothing is combined afterwards, since a state never leaves its thread:
-// a thread is a channel. Both directions' results are added where they meet: until the middle a direction stores
-// what it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two
-// numbers added in either order: the same bits in every run.
+// A block holds channels of one image after another and walks their whole sequence, tile by tile of 16 tokens: half of
+// its warps from the front, the other half from the back. Nothing is combined afterwards, since a state never leaves
+// its thread: a thread is a channel. Both directions' results are added where they meet: until the middle a direction
+// stores what it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of
+// two numbers added in either order: the same bits in every run.
 //
 // A tile of a warp (16 tokens × 32 channels) is copied to shared memory one tile ahead, its rows in the order in which
 // the direction scans them: both directions run the same instructions. The pre-activation of Δ is a product of the
@@ -16,6 +16,7 @@
 //   exp(Δ A) = 2^{Δ' A},   Δ B u = Δ' (ln 2 · B) u,   sigmoid(x) = softplus'(x) = 1 − 2^{−Δ'}
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 
@@ -79,7 +80,8 @@ struct SweepKind {
   static constexpr bool kPlain = kPlain_;
   static constexpr int kTiles = kPlain ? 2 : 3;  ///< that a warp keeps of a map: even, odd, and of second tokens
   static constexpr int kThreads = 2 * kWarps * kWarp;
-  /// Blocks of backward that a multiprocessor's registers and shared memory are to hold at once.
+  /// Blocks that a multiprocessor's registers and shared memory are to hold at once.
+  static constexpr int kForwardBlocks = 2;
   static constexpr int kBackwardBlocks = kThreads <= 192 ? 2 : 1;
   using General = SweepKind<kWarps, kRankTiles, kWords, false>;
 };
@@ -135,7 +137,7 @@ template <class Kind>
 struct SweepWarp {
   const Sweep& p;
   SweepPlaces& places;
-  std::int64_t image;
+  std::int64_t image;  ///< changes as the block goes on
   bool reversed;
   int k;              ///< direction
   int warp, lane;     ///< within the direction, within the warp
@@ -149,7 +151,7 @@ struct SweepWarp {
   __device__ __forceinline__ SweepWarp(const Sweep& sweep, SweepPlaces (&shared_places)[2])
       : p(sweep),
         places(shared_places[warp_index() >= sweep.warps]),
-        image(blockIdx.x),
+        image(0),
         reversed(warp_index() >= sweep.warps),
         k(sweep.along[reversed]),
         warp(warp_index() - (reversed ? sweep.warps : 0)),
@@ -335,9 +337,12 @@ template <class Kind>
 class SweepProjections {
  public:
   __device__ __forceinline__ SweepProjections(const SweepWarp<Kind>& w, SweepComing<Kind>& coming)
-      : coming_(coming),
-        stride_(w.p.directions * (w.p.rank + 2)),
-        rows_(w.p.projection + w.image * w.p.length * stride_) {}
+      : coming_(coming), stride_(w.p.directions * (w.p.rank + 2)) {}
+
+  /// Of the warp's image.
+  __device__ __forceinline__ void begin(const SweepWarp<Kind>& w) {
+    rows_ = w.p.projection + w.image * w.p.length * stride_;
+  }
 
   /// Part of the caller's group of copies.
   __device__ __forceinline__ void copy(const SweepWarp<Kind>& w, const SweepWords<Kind>& words, int tile) const {
@@ -512,16 +517,22 @@ void with_sweep_kind(const Sweep& sweep, Body body) {
   });
 }
 
-/// How a scan's channels are spread over blocks.
+/// How a scan's images and channels are spread over blocks.
 struct SweepGrid {
-  int channel_blocks, warps;
+  int image_blocks, channel_blocks, warps;
 
-  SweepGrid(std::int64_t channels, int most_warps) {
+  /// `blocks` that a multiprocessor holds: beyond what a large GPU runs at once, blocks take several images each, so
+  /// that the weights are read, and their gradients' sums written, less often. A matter of the shape, never of the
+  /// device.
+  SweepGrid(std::int64_t batch, std::int64_t channels, int most_warps, int blocks) {
+    constexpr int kMultiprocessors = 128;
     const std::int64_t all = ceil_div(channels, kWarp);
     channel_blocks = static_cast<int>(ceil_div(all, most_warps));
     warps = static_cast<int>(ceil_div(all, channel_blocks));
+    const std::int64_t images = std::max<std::int64_t>(1, batch * channel_blocks / (kMultiprocessors * blocks));
+    image_blocks = static_cast<int>(ceil_div(batch, images));
   }
-  dim3 grid(std::int64_t batch) const { return dim3(blocks_for(batch, 1), static_cast<unsigned>(channel_blocks)); }
+  dim3 grid() const { return dim3(static_cast<unsigned>(image_blocks), static_cast<unsigned>(channel_blocks)); }
   int threads() const { return 2 * warps * kWarp; }
 };
 
@@ -533,7 +544,7 @@ inline bool sweeps(const ScanShape& s, std::int64_t length) {
   bool fits = true;
   const auto check = [&]<class Kind>() {
     const int width = static_cast<int>(s.projection()), words = SweepWords<Kind>::words_of(width, width % 2);
-    fits &= kTile * words <= Kind::kWords * SweepGrid(s.channels, Kind::kWarps).warps * kWarp;
+    fits &= kTile * words <= Kind::kWords * SweepGrid(1, s.channels, Kind::kWarps, 1).warps * kWarp;
   };
   with_plain_kind<false>(s.rank, check);
   with_plain_kind<true>(s.rank, check);
@@ -541,11 +552,11 @@ inline bool sweeps(const ScanShape& s, std::int64_t length) {
 }
 
 template <class Kernel, class... Arguments>
-void launch_sweep(const char* name, const Stream& stream, Kernel kernel, const SweepGrid& grid, std::int64_t batch,
+void launch_sweep(const char* name, const Stream& stream, Kernel kernel, const SweepGrid& grid,
                   std::size_t shared_bytes, const Arguments&... arguments) {
   QM_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
-  kernel<<<grid.grid(batch), grid.threads(), shared_bytes, native(stream)>>>(arguments...);
+  kernel<<<grid.grid(), grid.threads(), shared_bytes, native(stream)>>>(arguments...);
   check_launch(name);
 }
 

@@ -22,7 +22,7 @@ struct SweepBackward {
   bfloat16* grad_s;           ///< (batch, length, D), by token or by position
   bfloat16* grad_projection;  ///< (batch, length, K, R + 2), likewise; null where there are several channel blocks, and
   float* partial_projection;  ///< (channel blocks, batch, length, K, R + 2) instead
-  float* weight_sums;         ///< (batch, PackedScanGradients::width)
+  float* weight_sums;         ///< (image blocks, PackedScanGradients::width)
 };
 
 /// A warp's share of the sums over channels of a tile.
@@ -147,19 +147,33 @@ class SweepBackwardWalk {
         mine_(shared.warp(warp_index())),
         tokens_(shared.tokens[w_.reversed]),
         shares_(shared.shares[w_.reversed]),
-        x_(w_.rows_of(w_.p.x, w_.p.length)),
-        grad_z_(w_.rows_of(backward.grad_z, w_.p.out_length())),
-        grad_s_(w_.rows_of(backward.grad_s, w_.p.length)),
-        states_(w_.states()),
-        grad_projection_(((backward.grad_projection ? 0 : blockIdx.y * w_.p.batch) + w_.image) * w_.p.length *
-                         w_.p.directions * (w_.p.rank + 2)),
         sums_(w_.p.rank) {
     load_weights(w_, mine_.weights);
   }
 
-  /// As the forward walk, against the direction's sense.
+  /// All images of the block, one after another; their weights' gradients are summed on the way.
   __device__ __forceinline__ void run() {
+    const Sweep& p = w_.p;
+    for (std::int64_t image = blockIdx.x; image < p.batch; image += gridDim.x) {
+      w_.image = image;
+      x_ = w_.rows_of(p.x, p.length);
+      grad_z_ = w_.rows_of(b_.grad_z, p.out_length());
+      grad_s_ = w_.rows_of(b_.grad_s, p.length);
+      states_ = w_.states();
+      grad_projection_ =
+          ((b_.grad_projection ? 0 : blockIdx.y * p.batch) + image) * p.length * p.directions * (p.rank + 2);
+      projections_.begin(w_);
+      carry_ = 0;
+      walk();
+    }
+    store_weight_sums();
+  }
+
+ private:
+  /// As the forward walk, against the direction's sense.
+  __device__ __forceinline__ void walk() {
     const int steps = w_.p.tiles, meeting = w_.meeting(!w_.reversed);
+    w_.group_barrier();  // the last gradients of the image before have been stored
     for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
     w_.group_barrier();
     start_copies(0, w_.p.adds && meeting > 0);
@@ -198,10 +212,8 @@ class SweepBackwardWalk {
       before = before_next;
     }
     if (meeting == steps) __syncthreads();
-    store_weight_sums();
   }
 
- private:
   __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, !w_.reversed); }
 
   /// The state before the tile of a step, 0 beyond the last.
@@ -342,7 +354,7 @@ class SweepBackwardWalk {
   __device__ __forceinline__ void store_weight_sums() const {
     const Sweep& p = w_.p;
     const ScanShape shape{p.directions, p.channels, 1, p.rank};
-    const PackedScanGradients to(shape, b_.weight_sums + w_.image * PackedScanGradients::width(shape));
+    const PackedScanGradients to(shape, b_.weight_sums + blockIdx.x * PackedScanGradients::width(shape));
     const std::int64_t at = static_cast<std::int64_t>(w_.k) * p.channels + w_.channel;
     if (w_.active) {
       to.A[at] = kLn2 * grad_A_;
@@ -354,23 +366,23 @@ class SweepBackwardWalk {
   }
 
   const SweepBackward& b_;
-  const SweepWarp<Kind> w_;
+  SweepWarp<Kind> w_;
   const SweepWords<Kind> words_;
-  const SweepProjections<Kind> projections_;
+  SweepProjections<Kind> projections_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
   SweepShares<Kind> (&shares_)[2][Kind::kWarps];
-  const SweepRows<const bfloat16> x_, grad_z_;
-  const SweepRows<bfloat16> grad_s_;
-  const float* const states_;
-  const std::int64_t grad_projection_;  ///< where this image's begin
+  SweepRows<const bfloat16> x_, grad_z_;
+  SweepRows<bfloat16> grad_s_;
+  const float* states_;
+  std::int64_t grad_projection_;  ///< where this image's begin
   SweepSums<Kind> sums_;
   const float A_ln2_ = w_.A * kLn2;
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };
 
-// Grid (batch, channel blocks), block (2 · warps · 32): the first half of the warps takes the direction that goes
-// forwards.
+// Grid (image blocks, channel blocks), block (2 · warps · 32): the first half of the warps takes the direction that
+// goes forwards.
 template <class Kind>
 __global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
     sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
@@ -388,21 +400,20 @@ void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, co
   const std::int64_t width = PackedScanGradients::width(shape);
   Sweep sweep = sweep_of(0);
   with_sweep_kind<true, kGeneral>(sweep, [&]<class Kind>() {
-    const SweepGrid grid(shape.channels, Kind::kWarps);
+    const SweepGrid grid(sweep.batch, shape.channels, Kind::kWarps, Kind::kBackwardBlocks);
     const std::int64_t projections = sweep.batch * sweep.length * shape.directions * shape.projection();
     const bool whole = grid.channel_blocks == 1;
     const Scratch<float> partial(stream, whole ? 0 : grid.channel_blocks * projections);
-    const Scratch<float> weight_sums(stream, sweep.batch * width);
+    const Scratch<float> weight_sums(stream, grid.image_blocks * width);
     for (int order = 0; order < orders; ++order) {
       sweep = sweep_of(order);
       sweep.warps = grid.warps;
       launch_sweep(
-          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, sweep.batch,
-          SweepBackwardShared<Kind>::bytes(grid.threads()),
+          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, SweepBackwardShared<Kind>::bytes(grid.threads()),
           SweepBackward{sweep, grad_z, grad_s, whole ? grad_projection : nullptr, partial.data(), weight_sums.data()});
     }
     if (!whole) sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), grad_projection);
-    const TokenBlockSum sums(stream, sweep.batch, width, weight_sums.data());
+    const TokenBlockSum sums(stream, grid.image_blocks, width, weight_sums.data());
     const PackedWeightsScratch weights(stream, shape, sweep.weights);
     add_weight_gradients(stream, shape, weights.packed(), sums.data(), grad_weights);
   });

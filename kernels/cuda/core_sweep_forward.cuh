@@ -36,15 +36,26 @@ class SweepForwardWalk {
         words_(w_),
         projections_(w_, shared.coming[w_.reversed]),
         mine_(shared.warp(warp_index())),
-        tokens_(shared.tokens[w_.reversed]),
-        x_(w_.rows_of(w_.p.x, w_.p.length)),
-        y_(w_.rows_of(forward.y, w_.p.length)),
-        states_(w_.p.states && w_.active ? w_.states() : nullptr) {
+        tokens_(shared.tokens[w_.reversed]) {
     load_weights(w_, mine_.weights);
   }
 
-  /// Every step brings what the next one needs, and the places of the one after; beyond the last there is nothing.
+  /// All images of the block, one after another.
   __device__ __forceinline__ void run() {
+    for (std::int64_t image = blockIdx.x; image < w_.p.batch; image += gridDim.x) {
+      w_.image = image;
+      x_ = w_.rows_of(w_.p.x, w_.p.length);
+      y_ = w_.rows_of(f_.y, w_.p.length);
+      states_ = w_.p.states && w_.active ? w_.states() : nullptr;
+      projections_.begin(w_);
+      h_ = 0;
+      walk();
+    }
+  }
+
+ private:
+  /// Every step brings what the next one needs, and the places of the one after; beyond the last there is nothing.
+  __device__ __forceinline__ void walk() {
     const int steps = w_.p.tiles, meeting = w_.meeting(w_.reversed);
     for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
     w_.group_barrier();
@@ -77,7 +88,6 @@ class SweepForwardWalk {
     if (meeting == steps) __syncthreads();
   }
 
- private:
   __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, w_.reversed); }
 
   __device__ __forceinline__ void start_copies(int step, bool with_partial) {
@@ -136,20 +146,21 @@ class SweepForwardWalk {
   }
 
   const SweepForward& f_;
-  const SweepWarp<Kind> w_;
+  SweepWarp<Kind> w_;
   const SweepWords<Kind> words_;
-  const SweepProjections<Kind> projections_;
+  SweepProjections<Kind> projections_;
   typename SweepForwardShared<Kind>::Warp& mine_;
   SweepTokens<Kind> (&tokens_)[2];
-  const SweepRows<const bfloat16> x_;
-  const SweepRows<bfloat16> y_;
-  float* const states_;
+  SweepRows<const bfloat16> x_;
+  SweepRows<bfloat16> y_;
+  float* states_;
   float h_ = 0;
 };
 
-// Grid (batch, channel blocks), block (2 · warps · 32): the first half of the warps goes forwards.
+// Grid (image blocks, channel blocks), block (2 · warps · 32): the first half of the warps goes forwards.
 template <class Kind>
-__global__ void __launch_bounds__(Kind::kThreads, 2) sweep_forward_kernel(const __grid_constant__ SweepForward f) {
+__global__ void __launch_bounds__(Kind::kThreads, Kind::kForwardBlocks)
+    sweep_forward_kernel(const __grid_constant__ SweepForward f) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepForwardShared<Kind>*>(memory);
   clear_tokens(shared.tokens);
@@ -160,10 +171,10 @@ __global__ void __launch_bounds__(Kind::kThreads, 2) sweep_forward_kernel(const 
 template <bool kGeneral = false>
 void sweep_forward(const Stream& stream, const SweepForward& forward) {
   with_sweep_kind<false, kGeneral>(forward.sweep, [&]<class Kind>() {
-    const SweepGrid grid(forward.sweep.channels, Kind::kWarps);
+    const SweepGrid grid(forward.sweep.batch, forward.sweep.channels, Kind::kWarps, Kind::kForwardBlocks);
     SweepForward f = forward;
     f.sweep.warps = grid.warps;
-    launch_sweep("sweep_forward", stream, sweep_forward_kernel<Kind>, grid, f.sweep.batch,
+    launch_sweep("sweep_forward", stream, sweep_forward_kernel<Kind>, grid,
                  SweepForwardShared<Kind>::bytes(grid.threads()), f);
   });
 }

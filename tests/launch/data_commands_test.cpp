@@ -28,15 +28,15 @@ TEST(launch, bench_ops_prints_the_operations_of_a_step) {
   SmallProject project;
   const std::vector<std::string> arguments = {"bench", "ops", project.recipe(), "--device", "cpu", "--steps", "2"};
   const ProgramResult table = run_quadmamba(arguments);
-  EXPECT_EQ(table.exit_code, 0) << table.output;
+  EXPECT_EQ(table.exit_code, 0) << table.describe();
   for (const char* operation : {"quad_scan_forward", "cross_scan_backward", "linear_backward", "adamw_step"}) {
-    EXPECT_NE(table.output.find(operation), std::string::npos) << table.output;
+    EXPECT_NE(table.out.find(operation), std::string::npos) << table.describe();
   }
   std::vector<std::string> as_json = arguments;
   as_json.push_back("--json");
   const ProgramResult json = run_quadmamba(as_json);
-  EXPECT_EQ(json.exit_code, 0) << json.output;
-  EXPECT_NE(json.output.find("{\"op\": \"adamw_step\", \"calls\": 1.0,"), std::string::npos) << json.output;
+  EXPECT_EQ(json.exit_code, 0) << json.describe();
+  EXPECT_NE(json.out.find("{\"op\": \"adamw_step\", \"calls\": 1.0,"), std::string::npos) << json.describe();
 }
 
 TEST(launch, bench_data_prints_every_part) {

@@ -133,27 +133,41 @@ std::map<std::string, GoldenArray> GoldenFile::group(const std::string& group) c
   return members;
 }
 
-std::string golden_folder() {
+std::vector<std::string> golden_folders() {
+  std::vector<std::string> folders;
+  const char* shared = QM_SOURCE_DIR "/../shared/golden";
+  if (std::filesystem::is_directory(shared)) folders.emplace_back(shared);
   const char* named = std::getenv("QM_GOLDEN_DIR");
-  return named && *named ? named : QM_SOURCE_DIR "/../shared/golden";
+  if (!named || !*named) return folders;
+  if (!std::filesystem::is_directory(named)) fail(std::string("QM_GOLDEN_DIR: no such folder: ") + named);
+  if (folders.empty() || !std::filesystem::equivalent(folders.front(), named)) folders.emplace_back(named);
+  return folders;
+}
+
+std::vector<std::string> golden_files() {
+  std::vector<std::string> files;
+  for (const std::string& folder : golden_folders()) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() == ".h5") files.push_back(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
 std::vector<std::string> golden_files(const std::string& kind) {
   std::vector<std::string> files;
-  if (!std::filesystem::is_directory(golden_folder())) return files;
-  for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
-    if (entry.path().extension() != ".h5") continue;
-    const hid_t file = H5Fopen(entry.path().c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (file < 0) fail("cannot open " + entry.path().string());
+  for (const std::string& path : golden_files()) {
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file < 0) fail("cannot open " + path);
     const hid_t attribute = H5Aopen(file, "kind", H5P_DEFAULT);
-    if (attribute < 0) fail(entry.path().string() + " has no attribute kind");
+    if (attribute < 0) fail(path + " has no attribute kind");
     const hid_t type = H5Aget_type(attribute);
-    if (read_text(attribute, type) == kind) files.push_back(entry.path());
+    if (read_text(attribute, type) == kind) files.push_back(path);
     H5Tclose(type);
     H5Aclose(attribute);
     H5Fclose(file);
   }
-  std::sort(files.begin(), files.end());
   return files;
 }
 

@@ -45,9 +45,11 @@ class GoldenFile {
   std::map<std::string, GoldenArray> arrays_;
 };
 
-/// The golden files of a kind, in $QM_GOLDEN_DIR or else ../shared/golden beside the sources; empty where there is no
-/// such folder.
-std::string golden_folder();
+/// Where golden files are: ../shared/golden beside the sources, where it exists, and $QM_GOLDEN_DIR, where it is set;
+/// fails where that names no folder.
+std::vector<std::string> golden_folders();
+/// All in these folders; those of a kind.
+std::vector<std::string> golden_files();
 std::vector<std::string> golden_files(const std::string& kind);
 
 enum class Limit { kOutput, kLoss, kGradient };
