@@ -17,7 +17,7 @@ namespace {
 
 /// For a value that is not in it.
 std::string words(const IntegerRange& range, std::int64_t value) {
-  if (range.high < kLargestCount) return concat(range.low, " to ", range.high);
+  if (range.high != kLargestCount) return concat(range.low, " to ", range.high);
   return value < range.low ? concat("at least ", range.low) : concat("at most ", range.high);
 }
 
