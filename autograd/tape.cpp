@@ -52,6 +52,10 @@ Backward::Sum Backward::sum(int index) {
   return {assigned_[index], true};
 }
 
+void Backward::give(int index, Tensor grad) {
+  assigned_[index] = std::move(grad);
+}
+
 Tensor Backward::accumulate(int index) {
   const auto& input = node_.inputs[index];
   Tensor& grad = input.variable->grad;
@@ -74,6 +78,13 @@ Tape::~Tape() {
 
 Tape::Recording::Recording(Tape& tape) : previous_(recording_tape) { recording_tape = &tape; }
 Tape::Recording::~Recording() { recording_tape = previous_; }
+
+Tape::Pause::Pause() : paused_(recording_tape) {
+  recording_tape = nullptr;
+}
+Tape::Pause::~Pause() {
+  recording_tape = paused_;
+}
 
 bool Tape::wants(const std::vector<Tensor>& inputs) {
   if (!recording_tape) return false;

@@ -47,6 +47,8 @@ class Backward {
     bool adds;  ///< whether the closure must add to what `grad` holds, else fill it
   };
   Sum sum(int index);
+  /// Hands over ∂loss/∂input that something else has computed, of the input's shape.
+  void give(int index, Tensor grad);
   /// A buffer to which the closure must add ∂loss/∂input: a leaf's own gradient, else zeros. For parameters.
   Tensor accumulate(int index);
 
@@ -77,6 +79,18 @@ class Tape {
 
    private:
     Tape* previous_;
+  };
+
+  /// While alive, nothing that this thread does is recorded.
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Tape* paused_;
   };
 
   /// Whether an op on these inputs has to be recorded: a tape is recording and some defined input requires a gradient.

@@ -30,6 +30,7 @@ Recipe without_free_keys(Recipe saved, const Recipe& current) {
   saved.data.prefetch = current.data.prefetch;
   saved.train.micro_batch = current.train.micro_batch;
   saved.train.max_steps = current.train.max_steps;
+  saved.train.activation_checkpointing = current.train.activation_checkpointing;
   saved.train.graph = current.train.graph;
   saved.train.log_every = current.train.log_every;
   saved.train.not_finite = current.train.not_finite;

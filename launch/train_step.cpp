@@ -196,10 +196,11 @@ void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const 
   const MixedBatch mixed = mix_images(inputs.images, inputs.labels, settings, network_.parameters.activations());
   Tape tape;
   if (watch) watch(tape);
+  const bool checkpoints = recipe_.train.activation_checkpointing && !watch;  // who watches wants to see every operation
   Tensor loss;
   {
     Tape::Recording recording(tape);
-    const Tensor logits = (*network_.model)(mixed.x, ForwardContext{.record = record});
+    const Tensor logits = (*network_.model)(mixed.x, ForwardContext{.record = record, .checkpoint = checkpoints});
     loss = soft_cross_entropy(logits, mixed.targets, 1.0 / static_cast<double>(recipe_.train.global_batch));
   }
   tape.backward(loss);

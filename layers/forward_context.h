@@ -20,6 +20,8 @@ struct ForwardContext {
   /// Keys of Gumbel noise and drop path, in device memory. Null in evaluation: no noise, nothing dropped.
   const StepRecord* record = nullptr;
   QuadProbe* probe = nullptr;
+  /// Blocks keep only what comes into them, and are computed again in backward. Changes no number; a probe turns it off.
+  bool checkpoint = false;
 };
 
 }  // namespace qm

@@ -1,5 +1,6 @@
 #include "layers/quadmamba.h"
 
+#include "autograd/checkpoint.h"
 #include "autograd/ops/bias_gelu.h"
 #include "autograd/ops/global_avg_pool.h"
 
@@ -41,7 +42,7 @@ DropPathSite VssBlock::site(const ForwardContext& context, std::uint32_t branch)
 Residual VssBlock::operator()(const Residual& residual, const ForwardContext& context) const {
   const ResidualNorm mixer = norm_(residual);
   const ResidualNorm mlp = norm2_(Residual{mixer.stream, op_(mixer.y, context), site(context, 0)});
-  return {mlp.stream, mlp_(mlp.y), site(context, 1)};
+  return {mlp.stream, mlp_(mlp.y), pending_site(context)};
 }
 
 // ---- network ---------------------------------------------------------------------------------------------------------
@@ -65,8 +66,10 @@ QuadMamba::QuadMamba(ParameterStore& store, const QuadMambaConfig& config) : con
       const double rate = config.blocks() > 1 ? config.drop_path * static_cast<double>(block) /
                                                     static_cast<double>(config.blocks() - 1)
                                               : 0;
-      stage.blocks.push_back(
-          std::make_unique<VssBlock>(scope.child("blocks").child(std::to_string(j)), channels, place, rate));
+      const std::size_t first = store.list().size();
+      Block& added = stage.blocks.emplace_back();
+      added.block = std::make_unique<VssBlock>(scope.child("blocks").child(std::to_string(j)), channels, place, rate);
+      for (std::size_t i = first; i < store.list().size(); ++i) added.parameters.push_back(&store.list()[i]);
     }
     if (s + 1 < stages_.size()) {
       stage.downsample = std::make_unique<Conv2d>(scope.child("downsample.1"), channels, 2 * channels);
@@ -84,10 +87,23 @@ Tensor QuadMamba::operator()(const Tensor& images, const ForwardContext& context
   const Tensor hidden = bias_gelu((*stem1_norm_)((*stem1_)(images)), Tensor());
   Residual residual{(*stem2_norm_)((*stem2_)(hidden)), {}, {}};
   for (const Stage& stage : stages_) {
-    for (const auto& block : stage.blocks) residual = (*block)(residual, context);
+    for (const Block& block : stage.blocks) residual = run(block, residual, context);
     if (stage.downsample) residual = Residual{(*stage.downsample_norm)((*stage.downsample)(close(residual))), {}, {}};
   }
   return (*head_)(global_avg_pool((*head_norm_)(residual).y));
+}
+
+Residual QuadMamba::run(const Block& block, const Residual& residual, const ForwardContext& context) const {
+  if (!context.checkpoint || context.probe) return (*block.block)(residual, context);
+  std::vector<Tensor> parameters;
+  for (const Parameter* parameter : block.parameters) parameters.push_back(parameter->tensor);
+  const VssBlock* const network = block.block.get();
+  const auto body = [network, drop_path = residual.drop_path, context](const std::vector<Tensor>& inputs) {
+    const Residual result = (*network)({inputs[0], inputs[1], drop_path}, context);
+    return std::vector<Tensor>{result.stream, result.branch};
+  };
+  const std::vector<Tensor> outputs = checkpoint({residual.stream, residual.branch}, parameters, body);
+  return {outputs[0], outputs[1], network->pending_site(context)};
 }
 
 // ---- size ------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ class VssBlock {
   VssBlock(const Scope& scope, std::int64_t channels, const BlockPlace& place, double drop_path);
   /// Takes the stream with a branch pending or not; leaves the MLP's branch pending.
   Residual operator()(const Residual& residual, const ForwardContext& context) const;
+  /// Drop path of the branch that it leaves pending.
+  DropPathSite pending_site(const ForwardContext& context) const { return site(context, 1); }
 
  private:
   DropPathSite site(const ForwardContext& context, std::uint32_t branch) const;
@@ -51,11 +53,17 @@ class QuadMamba {
   const QuadMambaConfig& config() const { return config_; }
 
  private:
+  struct Block {
+    std::unique_ptr<VssBlock> block;
+    std::vector<const Parameter*> parameters;
+  };
   struct Stage {
-    std::vector<std::unique_ptr<VssBlock>> blocks;
+    std::vector<Block> blocks;
     std::unique_ptr<Conv2d> downsample;         // none after the last stage
     std::unique_ptr<LayerNorm> downsample_norm;
   };
+
+  Residual run(const Block& block, const Residual& residual, const ForwardContext& context) const;
 
   QuadMambaConfig config_;
   std::unique_ptr<Conv2d> stem1_, stem2_;

@@ -89,6 +89,7 @@ struct Recipe {
     double label_smoothing = 0;
     double clip_grad_norm = 5;    ///< 0 = off
     double ema_decay = 0;         ///< 0 = no EMA
+    bool activation_checkpointing = false;  ///< blocks are computed again in backward: less memory, the same numbers
     bool graph = true;            ///< on a GPU, capture the step as a CUDA graph and replay it
     std::int64_t log_every = 20;  ///< steps between log lines
     NotFinite not_finite = NotFinite::kStop;  ///< "stop" or "skip" a step whose loss or gradients are not finite

@@ -134,6 +134,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("train.label_smoothing", train.label_smoothing, kBelowOne);
   visitor.field("train.clip_grad_norm", train.clip_grad_norm, kNotNegative);
   visitor.field("train.ema_decay", train.ema_decay, kBelowOne);
+  visitor.field("train.activation_checkpointing", train.activation_checkpointing);
   visitor.field("train.graph", train.graph);
   visitor.field("train.log_every", train.log_every, kPositiveCount);
   visitor.field("train.not_finite", train.not_finite);
