@@ -1,5 +1,6 @@
 #include "autograd/tape.h"
 
+#include "kernels/base/current_op.h"
 #include "kernels/memory.h"
 
 namespace qm {
@@ -146,6 +147,7 @@ void Tape::backward(const std::vector<Tensor>& outputs, const std::vector<Tensor
     std::vector<bool> added(node->inputs.size());
     if (reached) {
       Backward context(*node, std::move(grad_outputs));
+      const CurrentOp op(node->name, true);
       node->backward(context);
       assigned = std::move(context.assigned_);
       added = std::move(context.added_);

@@ -164,7 +164,14 @@ void TrainStep::queue() {
   loss_.zero();
   for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
     if (micro + 1 == micro_batches_.size()) reducer_->begin();
-    forward_backward(inputs_[micro], micro);
+    try {
+      forward_backward(inputs_[micro], micro);
+    } catch (const OutOfMemory& error) {
+      throw OutOfMemory(concat(error.what(), ", in a micro-batch of ", micro_batches_[micro].count, " images of ",
+                               recipe_.model.height, "x", recipe_.model.width, ": lower train.micro_batch",
+                               recipe_.train.activation_checkpointing ? ""
+                                                                      : ", or set train.activation_checkpointing = true"));
+    }
   }
   reducer_->finish();
   if (poisoned_) fill(loss_.stream(), loss_.dtype(), std::numeric_limits<double>::quiet_NaN(), loss_.raw(), 1);

@@ -6,6 +6,7 @@
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
 #include "kernels/base/fault.h"
+#include "kernels/base/profile.h"
 #include "launch/initial_weights.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
@@ -80,7 +81,9 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
       train_shards_(recipe.data.path, "train"),
       val_shards_(recipe.data.path, "val"),
       network_(recipe, options.device),
-      step_(recipe_, network_, communicator) {
+      step_(recipe_, network_, communicator),
+      profile_first_(options.profile_first),
+      profile_last_(options.profile_last) {
   check_classes(recipe, train_shards_);
   check_classes(recipe, val_shards_);
   QM_CHECK(train_shards_.class_names() == val_shards_.class_names(), ConfigError, recipe.data.path,
@@ -229,9 +232,11 @@ void Trainer::train() {
   while (!finished_run()) {
     check_stop(communicator_);
     fault_point("step");
+    if (state_.step + 1 == profile_first_) start_profiler(network_.device());
     train_step();
     const bool skipped = skip_if_not_finite();
     ++state_.step;
+    if (state_.step == profile_last_) stop_profiler(network_.device());
     if (++state_.step_in_epoch == steps_per_epoch_) {
       state_.step_in_epoch = 0;
       ++state_.epoch;

@@ -29,6 +29,7 @@ struct TrainOptions {
   bool log_samples = false;   ///< write samples-<rank>.txt, a line "step position id" a sample, to the run folder
   bool allow_change = false;  ///< resume although recipe or data differ from the checkpoint's
   Device device;
+  std::int64_t profile_first = 0, profile_last = 0;  ///< steps, counted from 1, that a profiler records; 0 = none
   std::string init{};  ///< checkpoint whose weights a new run starts from; "" = the recipe's seed
 };
 
@@ -81,6 +82,7 @@ class Trainer {
   TrainStep step_;
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
   TrainLog log_;
+  std::int64_t profile_first_, profile_last_;  // steps that a profiler records
   std::ofstream samples_;  // open where samples are logged
   std::string coming_samples_;  // lines of the batches that put() has brought last
 

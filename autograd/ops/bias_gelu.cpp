@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/bias_gelu.h"
 
 namespace qm {
 
 Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
+  const CurrentOp op("bias_gelu");
   if (bias.defined()) expect_shape("bias_gelu", "bias", bias, {x.dim(-1)});
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   visit_activation(x.dtype(), "bias_gelu", [&]<class T>() {

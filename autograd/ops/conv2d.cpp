@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/conv2d.h"
 
 namespace qm {
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, std::int64_t stride) {
+  const CurrentOp op("conv2d");
   expect_rank("conv2d", "x", x, 4);
   expect_rank("conv2d", "weight", weight, 4);
   const Conv2dShape shape{x.dim(0), x.dim(1), x.dim(2), x.dim(3), weight.dim(0), stride};

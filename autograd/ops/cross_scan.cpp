@@ -1,11 +1,13 @@
 #include "autograd/ops/cross_scan.h"
 
+#include "kernels/base/current_op.h"
 #include "autograd/ops/check.h"
 #include "kernels/cross_scan.h"
 
 namespace qm {
 
 Tensor cross_scan(const Tensor& x, const Tensor& projection, const CoreScanWeights& weights) {
+  const CurrentOp op("cross_scan");
   const ScanShape scan = weights.shape("cross_scan");
   expect_rank("cross_scan", "x", x, 4);
   const CrossScanShape shape{x.dim(0), x.dim(1), x.dim(2), scan};

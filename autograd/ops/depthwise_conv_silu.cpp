@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/depthwise_conv_silu.h"
 
 namespace qm {
 
 Tensor depthwise_conv_silu(const Tensor& x, const Tensor& weight, std::int64_t out_height, std::int64_t out_width) {
+  const CurrentOp op("depthwise_conv_silu");
   expect_rank("depthwise_conv_silu", "x", x, 4);
   const DepthwiseShape shape{x.dim(0), x.dim(1), x.dim(2), x.dim(3), out_height, out_width};
   expect_shape("depthwise_conv_silu", "weight", weight, {shape.channels, 1, 3, 3});

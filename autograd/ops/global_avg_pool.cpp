@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/global_avg_pool.h"
 
 namespace qm {
 
 Tensor global_avg_pool(const Tensor& x) {
+  const CurrentOp op("global_avg_pool");
   QM_CHECK(x.rank() >= 3, ShapeError, "global_avg_pool: expected (B, ..., C), got ", to_string(x.shape()));
   const std::int64_t batch = x.dim(0), channels = x.dim(-1), length = rows_of(x) / batch;
   const Tensor y = Tensor::empty({batch, channels}, real_dtype_of(x.dtype()), x.device());

@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/gumbel_softmax.h"
 
 namespace qm {
 
 QuadrantChoice gumbel_softmax(const Tensor& logits, const GumbelNoise& noise) {
+  const CurrentOp op("gumbel_softmax");
   const std::int64_t batch = logits.dim(0);
   expect_shape("gumbel_softmax", "logits", logits, {batch, 4});
   if (noise.noise.defined()) expect_shape("gumbel_softmax", "noise", noise.noise, {batch, 4});

@@ -1,6 +1,7 @@
 #include "autograd/ops/image_mix.h"
 
 #include "autograd/ops/check.h"
+#include "kernels/base/current_op.h"
 #include "kernels/image_mix.h"
 
 namespace qm {
@@ -27,6 +28,7 @@ ImageMix<T> describe(const Tensor& images, const ImageNormalization& normalizati
 }  // namespace
 
 Tensor normalize_images(const Tensor& images, const ImageNormalization& normalization, DType dtype) {
+  const CurrentOp op("normalize_images");
   const Tensor x = Tensor::empty(images.shape(), dtype, images.device());
   visit_activation(dtype, "image_mix",
              [&]<class T>() { image_mix<T>(x.stream(), describe<T>(images, normalization, x)); });
@@ -34,6 +36,7 @@ Tensor normalize_images(const Tensor& images, const ImageNormalization& normaliz
 }
 
 MixedBatch mix_images(const Tensor& images, const Tensor& labels, const MixSettings& settings, DType dtype) {
+  const CurrentOp op("mix_images");
   expect_shape("image_mix", "labels", labels, {images.dim(0)});
   MixedBatch mixed{Tensor::empty(images.shape(), dtype, images.device()),
                     Tensor::empty({images.dim(0), settings.classes}, real_dtype_of(dtype), images.device())};

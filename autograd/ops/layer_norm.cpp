@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/layer_norm.h"
 
 namespace qm {
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const CurrentOp op("layer_norm");
   const std::int64_t rows = rows_of(x), channels = x.dim(-1);
   expect_shape("layer_norm", "weight", weight, {channels});
   expect_shape("layer_norm", "bias", bias, {channels});

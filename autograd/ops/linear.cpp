@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/linear.h"
 
 namespace qm {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const CurrentOp op("linear");
   expect_rank("linear", "weight", weight, 2);
   const std::int64_t out = weight.dim(0), in = weight.dim(1);
   QM_CHECK(x.rank() >= 1 && x.dim(-1) == in, ShapeError, "linear: expected x with ", in, " channels, got ",

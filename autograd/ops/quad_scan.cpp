@@ -1,5 +1,6 @@
 #include "autograd/ops/quad_scan.h"
 
+#include "kernels/base/current_op.h"
 #include "autograd/ops/check.h"
 #include "kernels/quad_scan.h"
 
@@ -7,6 +8,7 @@ namespace qm {
 
 Tensor quad_scan(const Tensor& x, const Tensor& projection, const QuadrantChoice& choice,
                  const CoreScanWeights& weights, const QuadScanGeometry& geometry) {
+  const CurrentOp op("quad_scan");
   const ScanShape scan = weights.shape("quad_scan");
   expect_rank("quad_scan", "x", x, 4);
   const std::int64_t batch = x.dim(0), height = x.dim(1), width = x.dim(2);

@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 
 namespace qm {
 
 ResidualNorm residual_norm(const Tensor& stream, const Tensor& branch, const DropPathSite& drop_path,
                            const Tensor& weight, const Tensor& bias) {
+  const CurrentOp op("residual_norm");
   expect_shape("residual_norm", "branch", branch, stream.shape());
   const std::int64_t batch = stream.dim(0), channels = stream.dim(-1), rows = rows_of(stream);
   const bool normalizes = weight.defined();

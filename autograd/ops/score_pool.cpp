@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/score_pool.h"
 
 namespace qm {
 
 Tensor score_pool(const Tensor& x) {
+  const CurrentOp op("score_pool");
   expect_rank("score_pool", "x", x, 4);
   expect_shape("score_pool", "x", x, {x.dim(0), x.dim(1), x.dim(2), 2});
   Tensor logits = Tensor::empty({x.dim(0), 4}, real_dtype_of(x.dtype()), x.device());

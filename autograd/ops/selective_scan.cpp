@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/selective_scan.h"
 
 namespace qm {
 
 Tensor selective_scan(const SelectiveScanInputs& in) {
+  const CurrentOp op("selective_scan");
   expect_rank("selective_scan", "u", in.u, 4);
   expect_rank("selective_scan", "A", in.A, 2);
   const SelectiveScanShape shape{in.u.dim(0), in.u.dim(1), in.u.dim(2), in.u.dim(3), in.A.dim(1)};

@@ -2,11 +2,13 @@
 
 #include "autograd/ops/check.h"
 #include "autograd/tape.h"
+#include "kernels/base/current_op.h"
 #include "kernels/soft_cross_entropy.h"
 
 namespace qm {
 
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets, double scale) {
+  const CurrentOp op("soft_cross_entropy");
   expect_rank("soft_cross_entropy", "logits", logits, 2);
   expect_shape("soft_cross_entropy", "targets", targets, logits.shape());
   const std::int64_t batch = logits.dim(0), classes = logits.dim(1);

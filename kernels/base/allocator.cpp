@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "kernels/base/caching_allocator.h"
+#include "kernels/base/current_op.h"
+#include "kernels/base/error.h"
 
 namespace qm {
 
@@ -41,8 +43,11 @@ void* CachingAllocator::take(const Place& place) {
     release_free_blocks();
     block = acquire(place.size);
   }
-  QM_CHECK(block, Error, "out of memory: ", place.size, " bytes on ", device_.name(), ", ", stats_.allocated,
-           " in use");
+  if (!block) {
+    const std::string op = CurrentOp::describe();
+    throw OutOfMemory(concat("out of memory: ", place.size, " bytes", op.empty() ? "" : " for " + op, " on ",
+                             device_.name(), ", where ", stats_.allocated, " are in use"));
+  }
   stats_.reserved += place.size;
   return block;
 }

@@ -25,7 +25,7 @@ class Allocator {
  public:
   virtual ~Allocator() = default;
 
-  /// A block of at least `bytes` bytes (a valid pointer for 0 too). Throws qm::Error naming size and device.
+  /// A block of at least `bytes` bytes (a valid pointer for 0 too). Throws OutOfMemory naming size, operation and device.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* block) noexcept = 0;
   virtual MemoryStats stats() const = 0;

@@ -1,9 +1,20 @@
+#include <cuda_profiler_api.h>
 #include <nvtx3/nvToolsExt.h>
 
 #include "kernels/base/cuda_check.cuh"
 #include "kernels/base/profile.h"
 
 namespace qm::cuda {
+
+void start_profiler(const Stream& stream) {
+  synchronize(stream);
+  QM_CUDA_CHECK(cudaProfilerStart());
+}
+
+void stop_profiler(const Stream& stream) {
+  synchronize(stream);
+  QM_CUDA_CHECK(cudaProfilerStop());
+}
 
 void* record_mark(const Stream& stream) {
   make_current(stream.device);

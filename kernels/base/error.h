@@ -33,6 +33,12 @@ class IoError : public Error {
   using Error::Error;
 };
 
+/// Memory that a device does not have.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 class CudaError : public Error {
  public:
   using Error::Error;

@@ -75,6 +75,20 @@ std::vector<OpTime> Profile::times() const {
   return times;
 }
 
+void start_profiler(Device device) {
+  QM_CHECK(device.type == DeviceType::kCuda, Error, "profiling steps needs a GPU, and this run computes on ",
+           device.name());
+#ifdef QM_HAVE_CUDA
+  cuda::start_profiler(current_stream(device));
+#endif
+}
+
+void stop_profiler(Device device) {
+#ifdef QM_HAVE_CUDA
+  if (device.type == DeviceType::kCuda) cuda::stop_profiler(current_stream(device));
+#endif
+}
+
 OpRange::OpRange(const Stream& stream, const char* name, OpCost cost) : stream_(stream) {
 #ifdef QM_HAVE_CUDA
   cuda::push_range(name);

@@ -67,7 +67,14 @@ class OpRange {
   std::int64_t index_ = -1;  ///< in the Profile's list; −1 where nobody asks
 };
 
+/// Between these a profiler that waits for them records (nsys profile --capture-range=cudaProfilerApi). Both wait for the
+/// device first. Throws Error where `device` is no GPU.
+void start_profiler(Device device);
+void stop_profiler(Device device);
+
 namespace cuda {
+void start_profiler(const Stream& stream);
+void stop_profiler(const Stream& stream);
 /// Marks on a stream between which time is measured.
 void* record_mark(const Stream& stream);
 double seconds_between(void* first, void* last);

@@ -269,6 +269,18 @@ TEST(launch, full_disk_while_packing_leaves_no_shard) {
 
 // ---- recipe, ranks, device ------------------------------------------------------------------------------------------
 
+TEST(launch, refuses_steps_that_cannot_be_profiled) {
+  const SmallProject project(24, 10);
+  for (const char* steps : {"5", "5:2", "0:2", "1:2x", "a:b"}) {
+    const ProgramResult result = project.train("run", {.options = {concat("--profile-steps=", steps)}});
+    EXPECT_EQ(result.exit_code, 2) << result.describe();
+    EXPECT_NE(result.error.find(concat("'", steps, "'")), std::string::npos) << result.describe();
+  }
+  const ProgramResult result = project.train("run", {.options = {"--profile-steps=2:3", "--device=cpu"}});
+  EXPECT_EQ(result.exit_code, 2) << result.describe();
+  EXPECT_NE(result.error.find("needs a GPU"), std::string::npos) << result.describe();
+}
+
 TEST(launch, refuses_a_batch_that_the_ranks_cannot_share) {
   const SmallProject project(48, 10);
   const Strings no_mix{"mix.mixup=0", "mix.cutmix=0"};

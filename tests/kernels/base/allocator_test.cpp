@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "kernels/base/current_op.h"
+#include "kernels/base/error.h"
 
 namespace qm {
 namespace {
@@ -92,16 +96,27 @@ TEST(kernels, allocator_serves_threads) {
   EXPECT_EQ(cpu().stats().allocated, before);
 }
 
-TEST(kernels, allocator_names_size_and_device_when_memory_ends) {
+TEST(kernels, allocator_says_what_ran_out_of_memory) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "the sanitizer ends the program on such a request";
 #endif
-  try {
-    cpu().deallocate(cpu().allocate(std::size_t{1} << 60));
-    FAIL() << "got an exabyte";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("1152921504606846976 bytes on cpu"), std::string::npos) << error.what();
+  constexpr std::size_t kTooMuch = std::size_t{1} << 60;
+  const auto message = [] {
+    try {
+      cpu().deallocate(cpu().allocate(kTooMuch));
+    } catch (const OutOfMemory& error) {
+      return std::string(error.what());
+    }
+    return std::string("it was there");
+  };
+  const std::string size = std::to_string(kTooMuch);
+  EXPECT_TRUE(message().starts_with("out of memory: " + size + " bytes on cpu, where ")) << message();
+  const CurrentOp outer("linear");
+  {
+    const CurrentOp inner("quad_scan", true);
+    EXPECT_TRUE(message().starts_with("out of memory: " + size + " bytes for quad_scan backward on cpu, ")) << message();
   }
+  EXPECT_TRUE(message().starts_with("out of memory: " + size + " bytes for linear on cpu, ")) << message();
 }
 
 TEST(kernels, allocator_names_a_device_without_back_end) {
