@@ -134,10 +134,10 @@ findings() {
   grep '^=========' "$log" | grep --invert-match 'COMPUTE-SANITIZER\|SUMMARY: 0 \|process didn.t terminate' || true
 }
 
-# run_sanitizer TOOL FILTER
+# run_sanitizer TOOL FILTER [WHAT]
 run_sanitizer() {
   local tool="$1" filter="$2"
-  begin "compute-sanitizer $tool on ${filter%%-*}" "$sanitizer_seconds" \
+  begin "compute-sanitizer $tool${3:+ $3}" "$sanitizer_seconds" \
     "$compute_sanitizer" --tool "$tool" --error-exitcode 9 "$qm_tests" --gtest_color=no "--gtest_filter=$filter"
   if grep --quiet 'Device not supported' "$log"; then
     step_left_out "$title" "it does not support this machine"
@@ -197,7 +197,7 @@ else
   for tool in memcheck initcheck; do run_sanitizer "$tool" "$op_tests"; done
   # The sweeps take racecheck a hundred times as long as all others.
   run_sanitizer racecheck "$op_tests:gpu.bf16_*_scan"
-  run_sanitizer racecheck 'gpu.bf16_*_scan'
+  run_sanitizer racecheck 'gpu.bf16_*_scan' "of the sweeps"
 fi
 
 # ---- the report ------------------------------------------------------------------------------------------------------
