@@ -8,6 +8,7 @@
 #include "launch/commands.h"
 #include "launch/factory.h"
 #include "launch/model_file.h"
+#include "layers/saved_memory.h"
 
 namespace qm {
 namespace {
@@ -21,6 +22,26 @@ std::string grouped(std::int64_t number) {
     text += digits[i];
   }
   return text;
+}
+
+/// Of training on one rank.
+void print_memory(const Recipe& recipe, const QuadMambaConfig& config, std::int64_t parameters) {
+  constexpr double kMebibyte = 1 << 20;
+  constexpr int kImageCopies = 3;  // those that are read, and two steps' on their way
+  const auto& train = recipe.train;
+  const std::int64_t height = recipe.model.height, width = recipe.model.width;
+  const std::int64_t batch = train.micro_batch > 0 ? train.micro_batch : train.global_batch;
+  const DType activations = activation_dtype(recipe);
+  const double kept = saved_bytes(config, height, width, batch, activations, train.activation_checkpointing) / kMebibyte;
+  const double numbers =
+      bytes_per_parameter(activations, train.ema_decay > 0) * static_cast<double>(parameters) / kMebibyte;
+  const double images = static_cast<double>(kImageCopies * train.global_batch * height * width * 3) / kMebibyte;
+  std::printf("memory         about %.0f MiB at the peak of training on one rank\n", kept + numbers + images);
+  std::printf("  %-16s %12.0f   of a micro-batch of %lld%s\n", "activations", kept, static_cast<long long>(batch),
+              train.activation_checkpointing ? ", checkpointed" : "");
+  std::printf("  %-16s %12.0f   with gradients, moments and average\n", "parameters", numbers);
+  std::printf("  %-16s %12.0f   of a global batch of %lld\n", "images", images,
+              static_cast<long long>(train.global_batch));
 }
 
 void print_model(const Recipe& recipe) {
@@ -42,6 +63,7 @@ void print_model(const Recipe& recipe) {
   std::printf("  %-16s %10.4f G\n", "linear", work.linear / 1e9);
   std::printf("  %-16s %10.4f G\n", "projections", work.projections / 1e9);
   std::printf("  %-16s %10.4f G\n", "scans", work.scans / 1e9);
+  print_memory(recipe, model.config(), parameters.count());
 }
 
 void print_shard(const std::string& file) {

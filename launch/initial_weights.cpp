@@ -5,6 +5,7 @@
 
 #include "kernels/base/error.h"
 #include "launch/model_file.h"
+#include "launch/weights.h"
 
 namespace qm {
 namespace {
@@ -42,9 +43,7 @@ std::vector<std::string> load_initial_weights(const std::string& file, const std
     }
     if (found != left.end()) left.erase(found);
   }
-  std::string all;
-  for (const std::string& misfit : misfits) all += (all.empty() ? "" : "; ") + misfit;
-  QM_CHECK(misfits.empty(), ConfigError, file, ": does not fit this model: ", all);
+  QM_CHECK(misfits.empty(), ConfigError, file, ": its weights do not fit this model: ", listed(misfits));
 
   std::vector<std::string> report = {
       concat("initial weights from ", file, ": ", taken, " of ", parameters.list().size(), " parameters, ", numbers,

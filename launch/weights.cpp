@@ -11,7 +11,6 @@ namespace {
 
 /// "name: what differs; name: …"; empty if the tensors fit.
 std::string differences(const std::map<std::string, Tensor>& tensors, const ParameterStore& parameters) {
-  constexpr std::size_t kShown = 8;
   std::vector<std::string> mismatches;
   for (const auto& parameter : parameters.list()) {
     const auto found = tensors.find(parameter.name);
@@ -25,13 +24,18 @@ std::string differences(const std::map<std::string, Tensor>& tensors, const Para
   for (const auto& [name, tensor] : tensors) {
     if (!parameters.find(name)) mismatches.push_back(concat(name, ": ", to_string(tensor.shape()), " only in the file"));
   }
-  std::string text;
-  for (std::size_t i = 0; i < mismatches.size() && i < kShown; ++i) text += (i == 0 ? "" : "; ") + mismatches[i];
-  if (mismatches.size() > kShown) text += concat("; and ", mismatches.size() - kShown, " more");
-  return text;
+  return listed(mismatches);
 }
 
 }  // namespace
+
+std::string listed(const std::vector<std::string>& items) {
+  constexpr std::size_t kShown = 8;
+  std::string text;
+  for (std::size_t i = 0; i < items.size() && i < kShown; ++i) text += (i == 0 ? "" : "; ") + items[i];
+  if (items.size() > kShown) text += concat("; and ", items.size() - kShown, " more");
+  return text;
+}
 
 std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const Tensor& flat) {
   std::vector<NamedTensor> tensors;
@@ -56,7 +60,7 @@ void load_named_tensors(const std::vector<NamedTensor>& tensors, const Parameter
   std::map<std::string, Tensor> by_name;
   for (const auto& [name, tensor] : tensors) by_name[name] = tensor;
   const std::string mismatches = differences(by_name, parameters);
-  QM_CHECK(mismatches.empty(), ConfigError, file, ": ", what, " does not fit this model: ", mismatches);
+  QM_CHECK(mismatches.empty(), ConfigError, file, ": its ", what, " tensors do not fit this model: ", mismatches);
   for (const auto& parameter : parameters.list()) {
     const Tensor& source = by_name.at(parameter.name);
     ParameterStore::view(parameter, flat).copy_from(source.dtype() == flat.dtype() ? source : source.to(flat.dtype()));

@@ -9,6 +9,9 @@
 
 namespace qm {
 
+/// The first of them with "; " between, and how many more there are.
+std::string listed(const std::vector<std::string>& items);
+
 /// Copies on the CPU of every parameter's part of a flat buffer in the store's layout, under the parameters' names.
 std::vector<NamedTensor> named_tensors(const ParameterStore& parameters, const Tensor& flat);
 

@@ -24,6 +24,9 @@ class CachingAllocator : public Allocator {
   std::shared_ptr<void> reserve_free_blocks() final;
   void release_cached() final;
 
+  /// What a request of so many bytes takes.
+  static std::size_t size_class(std::size_t bytes);
+
  protected:
   /// Memory from the system, aligned to kAlignment; null where there is no more. `bytes` is a multiple of kAlignment.
   virtual void* acquire(std::size_t bytes) = 0;
@@ -39,7 +42,6 @@ class CachingAllocator : public Allocator {
     auto operator<=>(const Place&) const = default;
   };
 
-  static std::size_t size_class(std::size_t bytes);
   void* take(const Place& place);
   void release_free_blocks();
 

@@ -113,7 +113,7 @@ TEST(faults, another_model_is_refused_even_if_asked_for) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=5"}});
   expect_refused(project.train("run", {.resume = true, .settings = {"model.dim=16"}, .options = {"--allow-change"}}),
-                 {"does not fit this model", "(8, 3, 3, 3) in the model"});
+                 {"do not fit this model", "(8, 3, 3, 3) in the model"});
 }
 
 }  // namespace

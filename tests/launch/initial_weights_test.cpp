@@ -82,7 +82,7 @@ TEST(launch, initial_weights_of_another_model_are_refused) {
     load({{"body.weight", {4}}, {"more", {1}}}, {"ant", "bee"}, checkpoint_of_two_classes(), store);
   });
   EXPECT_NE(
-      error.find("does not fit this model: body.weight: (2, 2) in the file, (4) in the model; more: missing in the "
+      error.find("do not fit this model: body.weight: (2, 2) in the file, (4) in the model; more: missing in the "
                  "file, (1) in the model"),
       std::string::npos)
       << error;
