@@ -1,6 +1,7 @@
 #include "data/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +81,20 @@ void InputFile::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const 
 
 void InputFile::sync() const {
   if (::fsync(descriptor_) != 0) throw_system_error(path_, "cannot bring it to the disk");
+}
+
+FileLock::FileLock(const std::string& path) : descriptor_(open_retrying(path, O_RDWR | O_CREAT, 0666)) {
+  if (descriptor_ < 0) throw_system_error(path, "cannot be made");
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  const bool held = errno == EWOULDBLOCK;
+  ::close(descriptor_);
+  QM_CHECK(!held, IoError, path, ": another process is at work in this folder");
+  // A file system without locks: then there is none to keep.
+  descriptor_ = -1;
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 std::vector<std::uint8_t> read_file(const std::string& path) {

@@ -30,6 +30,20 @@ class InputFile {
   std::uint64_t size_ = 0;
 };
 
+/// A file that one process at a time holds open as its own, made where there is none; free again when the process ends,
+/// however it does.
+class FileLock {
+ public:
+  /// Throws IoError where another process holds it, or it cannot be made.
+  explicit FileLock(const std::string& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
 /// The whole of a regular file. Throws IoError.
 std::vector<std::uint8_t> read_file(const std::string& path);
 

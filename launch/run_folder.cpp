@@ -75,6 +75,7 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   std::error_code error;
   fs::create_directories(path_ + "/checkpoints", error);
   QM_CHECK(!error, IoError, path_, ": cannot make the run folder: ", error.message());
+  lock_ = std::make_unique<FileLock>(path_ + "/.lock");
   log_ = open_for_append(path_ + "/log.txt");
   metrics_ = open_for_append(path_ + "/metrics.jsonl");
 }

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "data/checkpoint.h"
+#include "data/file.h"
 
 namespace qm {
 
@@ -27,7 +29,8 @@ class JsonLine {
 /// What a run keeps on disk. Used by rank 0 alone.
 class RunFolder {
  public:
-  /// Makes the folder and its parts. Throws IoError naming what cannot be written.
+  /// Makes the folder and its parts, and keeps other processes out of it until it is gone. Throws IoError naming what
+  /// cannot be written, or who is in there already.
   explicit RunFolder(std::string path);
 
   const std::string& path() const { return path_; }
@@ -62,6 +65,7 @@ class RunFolder {
 
  private:
   std::string path_;
+  std::unique_ptr<FileLock> lock_;
   std::ofstream log_, metrics_;
   std::int64_t metrics_lines_ = 0;
 };

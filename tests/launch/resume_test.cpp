@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "data/checkpoint.h"
+#include "data/file.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 
@@ -106,6 +107,17 @@ void expect_resume_after_kill(int ranks) {
   EXPECT_EQ(entries_in(project / "killed/checkpoints"), (Strings{"best.h5", "step-00000004.h5"}));
   project.expect_train("killed", {.ranks = ranks, .resume = true, .settings = with(endless, {"train.max_steps=9"})});
   expect_same_end(project, "killed", "whole", 9);
+}
+
+TEST(launch, resume_is_refused_while_the_run_goes_on) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=2"}});
+  const std::vector<std::uint8_t> metrics = bytes_of_file(project / "run/metrics.jsonl");
+  const FileLock other(project / "run/.lock");
+  const ProgramResult result = project.train("run", {.resume = true, .settings = {"train.max_steps=4"}});
+  EXPECT_EQ(result.exit_code, 1) << result.describe();
+  EXPECT_NE(result.error.find("another process is at work in this folder"), std::string::npos) << result.describe();
+  EXPECT_EQ(bytes_of_file(project / "run/metrics.jsonl"), metrics);
 }
 
 TEST(launch, activation_checkpointing_changes_no_bit) {

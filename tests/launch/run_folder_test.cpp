@@ -86,6 +86,20 @@ TEST(launch, run_folder_appends_to_the_log) {
   EXPECT_EQ(text_of(folder / "run/log.txt"), "first\nsecond\n");
 }
 
+TEST(launch, run_folder_belongs_to_one_at_a_time) {
+  const TemporaryFolder folder;
+  {
+    const RunFolder first(folder / "run");
+    try {
+      const RunFolder second(folder / "run");
+      FAIL() << "two at once";
+    } catch (const IoError& error) {
+      EXPECT_EQ(std::string(error.what()), folder / "run/.lock" + ": another process is at work in this folder");
+    }
+  }
+  const RunFolder later(folder / "run");
+}
+
 TEST(launch, run_folder_writes_the_recipe_whole) {
   const TemporaryFolder folder;
   const RunFolder run(folder / "run");
@@ -125,7 +139,7 @@ TEST(launch, run_folder_removes_half_written_files_and_nothing_else) {
   std::ofstream(run.checkpoint_path(10) + ".tmp") << "ha";
   std::ofstream(run.path() + "/recipe.toml.tmp") << "lf";
   run.remove_leftovers();
-  EXPECT_EQ(entries_in(run.path()), (Strings{"checkpoints", "log.txt", "metrics.jsonl"}));
+  EXPECT_EQ(entries_in(run.path()), (Strings{".lock", "checkpoints", "log.txt", "metrics.jsonl"}));
   EXPECT_EQ(entries_in(run.path() + "/checkpoints"), Strings{"step-00000005.h5"});
 }
 
