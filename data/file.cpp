@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "kernels/base/error.h"
@@ -85,8 +87,15 @@ void InputFile::sync() const {
 
 FileLock::FileLock(const std::string& path) : descriptor_(open_retrying(path, O_RDWR | O_CREAT, 0666)) {
   if (descriptor_ < 0) throw_system_error(path, "cannot be made");
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
-  const bool held = errno == EWOULDBLOCK;
+  // A process that has been killed a moment ago may still be about to end.
+  constexpr int kTries = 30;
+  constexpr std::chrono::milliseconds kPause{100};
+  bool held = true;
+  for (int attempt = 0; held && attempt < kTries; ++attempt) {
+    if (attempt > 0) std::this_thread::sleep_for(kPause);
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+    held = errno == EWOULDBLOCK || errno == EINTR;
+  }
   ::close(descriptor_);
   QM_CHECK(!held, IoError, path, ": another process is at work in this folder");
   // A file system without locks: then there is none to keep.

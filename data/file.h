@@ -34,7 +34,7 @@ class InputFile {
 /// however it does.
 class FileLock {
  public:
-  /// Throws IoError where another process holds it, or it cannot be made.
+  /// Throws IoError where another process goes on holding it for three seconds, or it cannot be made.
   explicit FileLock(const std::string& path);
   ~FileLock();
   FileLock(const FileLock&) = delete;
