@@ -25,6 +25,14 @@ TEST(autograd, linear_gradients) {
   }
 }
 
+// Backward adds ∂x of the second to what the first has left, in the product.
+TEST(autograd, linear_gradients_of_an_input_used_twice) {
+  const Tensor x = random_tensor({3, 5}, 1), first = random_tensor({4, 5}, 2), second = random_tensor({2, 5}, 3);
+  EXPECT_TRUE(gradients_match({{"x", x}, {"first", first}, {"second", second}}, [&] {
+    return std::vector{linear(x, first, Tensor()), linear(x, second, Tensor())};
+  }));
+}
+
 TEST(autograd, linear_gradients_of_one_input_alone) {
   const Tensor x = random_tensor({3, 5}, 1), weight = random_tensor({1, 5}, 2), bias = random_tensor({1}, 3);
   const TensorFunction function = [&] { return std::vector{linear(x, weight, bias)}; };

@@ -1,4 +1,6 @@
 // What the program says to bad input: one line that names it, exit code ≠ 0, soon, and nothing half-written.
+#include <sys/stat.h>
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -268,6 +270,34 @@ TEST(launch, full_disk_while_packing_leaves_no_shard) {
 }
 
 // ---- recipe, ranks, device ------------------------------------------------------------------------------------------
+
+TEST(launch, refuses_pack_options_that_contradict) {
+  const SmallProject project(24, 10);
+  const auto pack = [&](const Strings& more) {
+    Strings arguments{"pack",    "--input",  project / "images/train", "--split",
+                      "train", "--output", project / "packed"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_quadmamba(arguments);
+  };
+  for (const Strings& more : {Strings{"--shards", "2", "--shard-mib", "3"}, Strings{"--quality", "80"}}) {
+    const ProgramResult result = pack(more);
+    EXPECT_EQ(result.exit_code, 2) << result.describe();
+    EXPECT_NE(result.error.find(more.front()), std::string::npos) << result.describe();
+    EXPECT_FALSE(fs::exists(project / "packed")) << more.front();
+  }
+}
+
+TEST(launch, pack_does_not_wait_for_a_pipe) {
+  const SmallProject project(24, 10);
+  const std::string folder = project / "images/train";
+  std::string in_class;
+  for (const auto& entry : fs::directory_iterator(folder)) in_class = entry.path() / "pipe.jpg";
+  ASSERT_EQ(::mkfifo(in_class.c_str(), 0600), 0);
+  const ProgramResult result =
+      run_program({QM_PROGRAM, "pack", "--input", folder, "--split", "train", "--output", project / "packed"},
+                  {.environment = {}, .timeout_seconds = kSoon, .folder = {}});
+  expect_refused(result, {in_class, "not a regular file"});
+}
 
 TEST(launch, refuses_steps_that_cannot_be_profiled) {
   const SmallProject project(24, 10);
