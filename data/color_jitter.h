@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "data/augment_key.h"
-#include "data/pixel_ops.h"
+#include "kernels/pixel_ops.h"
 
 namespace qm {
 

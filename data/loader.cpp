@@ -49,6 +49,7 @@ class Loader::Workers {
   Workers(const ShardSet& shards, LoaderConfig config, NextRequest next_request)
       : shards_(shards), config_(std::move(config)), next_request_(std::move(next_request)) {
     check_config(config_);
+    thread_augment_ = config_.defers_pixel_ops ? without_pixel_ops(config_.augment) : config_.augment;
     request_up_to(config_.prefetch);
     for (std::int64_t i = 0; i < config_.threads; ++i) {
       threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
@@ -111,6 +112,7 @@ class Loader::Workers {
       labels[row] = shards_.label(sample);
     }
     if (request.training && config_.erasing.probability > 0) batch.erased = draw_boxes(request);
+    if (request.training && config_.defers_pixel_ops) batch.pixel_ops = draw_ops(request);
     return job;
   }
 
@@ -124,6 +126,19 @@ class Loader::Workers {
       draw_erasing(config_.erasing, key_of(request, row), config_.height, config_.width, own);
     }
     return erased;
+  }
+
+  Tensor draw_ops(const BatchRequest& request) const {
+    const std::int64_t most = most_pixel_ops(config_.augment);
+    if (most == 0) return {};
+    const Tensor ops = Tensor::empty({request.count, most * static_cast<std::int64_t>(sizeof(PixelOp))}, DType::kUInt8);
+    auto* own = reinterpret_cast<PixelOp*>(ops.data<std::uint8_t>());
+    for (std::int64_t row = 0; row < request.count; ++row, own += most) {
+      std::vector<PixelOp> drawn = draw_pixel_ops(config_.augment, key_of(request, row), config_.height, config_.width);
+      drawn.resize(static_cast<std::size_t>(most));
+      std::copy(drawn.begin(), drawn.end(), own);
+    }
+    return ops;
   }
 
   AugmentKey key_of(const BatchRequest& request, std::int64_t row) const {
@@ -188,7 +203,7 @@ class Loader::Workers {
     shards_.read(sample, encoded);  // names the sample in its errors
     try {
       if (request.training) {
-        augment_train(encoded, config_.augment, key_of(request, row), config_.height, config_.width, out);
+        augment_train(encoded, thread_augment_, key_of(request, row), config_.height, config_.width, out);
       } else {
         transform_eval(decode_image(encoded), config_.eval, config_.height, config_.width, out);
       }
@@ -199,6 +214,7 @@ class Loader::Workers {
 
   const ShardSet& shards_;
   const LoaderConfig config_;
+  AugmentConfig thread_augment_;  // what the threads do of config_.augment
 
   // The caller's thread alone.
   NextRequest next_request_;

@@ -25,6 +25,7 @@ struct LoaderConfig {
   std::int64_t window = 0;             ///< training order by window_order() with so many samples; 0 = of all samples
   std::int64_t repeats = 1;            ///< times a sample comes in an epoch's order (repeated_order)
   std::int64_t global_batch = 0;       ///< needed with repeats
+  bool defers_pixel_ops = false;       ///< RandAugment and colour jitter are drawn but left to the caller to apply
   EvalTransformConfig eval;            ///< of evaluation requests
 };
 
@@ -44,6 +45,8 @@ struct Batch {
   Tensor labels;                   ///< int32 (count) on the CPU
   std::vector<std::uint64_t> ids;  ///< global sample ids
   Tensor erased;                   ///< ErasedBox, uint8 (count, boxes · sizeof) on the CPU; undefined where none is
+  /// PixelOp, uint8 (count, most_pixel_ops() · sizeof) on the CPU: what was deferred, then kNone. Undefined where none is.
+  Tensor pixel_ops;
 };
 
 /// Batches come in the order of their requests, and their contents do not depend on the number of threads.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <numbers>
 
 namespace qm {
@@ -103,6 +105,26 @@ double draw_level(const RandAugmentConfig& config, const PhiloxBlock& block) {
   return std::clamp(level, 0.0, config.magnitude_max);
 }
 
+/// To 15 decimals, so that a last bit of cos() that differs between machines does not matter.
+double rounded(double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.15f", value);
+  return std::strtod(text, nullptr);
+}
+
+/// Of a rotation by `degrees` counter-clockwise around the middle of an image.
+std::array<double, 6> rotation_matrix(double degrees, std::int64_t height, std::int64_t width) {
+  const double angle = -std::fmod(std::fmod(degrees, 360.0) + 360.0, 360.0) * (std::numbers::pi / 180.0);
+  const double cosine = rounded(std::cos(angle)), sine = rounded(std::sin(angle));
+  const double x = static_cast<double>(width) / 2, y = static_cast<double>(height) / 2;
+  return {cosine,
+          sine,
+          cosine * -x + sine * -y + x,
+          rounded(-std::sin(angle)),
+          cosine,
+          rounded(-std::sin(angle)) * -x + cosine * -y + y};
+}
+
 }  // namespace
 
 std::string_view to_string(RandAugmentOp op) {
@@ -150,6 +172,12 @@ std::span<const RandAugmentChoice> choices_of(RandAugmentSet set) {
 
 bool draws_without_replacement(RandAugmentSet set) {
   return set == RandAugmentSet::kWeighted || set == RandAugmentSet::k3aWeighted;
+}
+
+bool may_blur(const RandAugmentConfig& config) {
+  return config.layers > 0 && std::ranges::any_of(choices_of(config.set), [](const RandAugmentChoice& choice) {
+           return choice.op == RandAugmentOp::kGaussianBlur;
+         });
 }
 
 PixelOp pixel_op_at(RandAugmentOp op, double level, bool negate, std::int64_t height, std::int64_t width) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "data/augment_key.h"
-#include "data/pixel_ops.h"
+#include "kernels/pixel_ops.h"
 
 namespace qm {
 
@@ -71,6 +71,9 @@ struct RandAugmentConfig {
 /// The operation at a level (10 is timm's full strength), with its argument: `negate` turns those around that have a
 /// sign. Levels above 10 go on beyond the usual ranges.
 PixelOp pixel_op_at(RandAugmentOp op, double level, bool negate, std::int64_t height, std::int64_t width);
+
+/// Whether PixelOpKind::kBlur can be among what is drawn.
+bool may_blur(const RandAugmentConfig& config);
 
 /// An operation that was drawn, and at which level.
 struct DrawnOp {

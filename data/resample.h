@@ -4,10 +4,9 @@
 #include <cstdint>
 
 #include "data/image.h"
+#include "kernels/interpolation.h"
 
 namespace qm {
-
-enum class Interpolation { kBilinear, kBicubic };
 
 /// Pixels somewhere in memory: (height, width, 3) with `row_bytes` between rows.
 struct PixelView {

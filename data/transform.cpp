@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "data/pixel_ops.h"
+#include "kernels/pixel_ops.h"
 
 namespace qm {
 namespace {
@@ -101,6 +101,29 @@ Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const Augment
   return central_box_within(size, config.ratio);
 }
 
+std::vector<PixelOp> draw_pixel_ops(const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
+                                    std::int64_t width) {
+  std::vector<PixelOp> ops;
+  for (const DrawnOp& drawn :
+       draw_rand_augment(config.rand_augment, key, height, width, config.interpolation, config.random_interpolation)) {
+    ops.push_back(drawn.pixel_op);
+  }
+  const std::vector<PixelOp> jitter = draw_color_jitter(config.color_jitter, key);
+  ops.insert(ops.end(), jitter.begin(), jitter.end());
+  return ops;
+}
+
+std::int64_t most_pixel_ops(const AugmentConfig& config) {
+  return config.rand_augment.layers +
+         std::ranges::count_if(config.color_jitter.strength, [](double strength) { return strength > 0; });
+}
+
+AugmentConfig without_pixel_ops(AugmentConfig config) {
+  config.rand_augment = {};
+  config.color_jitter = {};
+  return config;
+}
+
 void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
                      std::uint8_t* pixels) {
   // The filter is symmetric, so flipping the result is flipping the crop, on fewer pixels.
@@ -108,12 +131,8 @@ void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int
     flip_horizontal(pixels, height, width);
   }
   std::vector<std::uint8_t> scratch;
-  for (const DrawnOp& drawn :
-       draw_rand_augment(config.rand_augment, key, height, width, config.interpolation, config.random_interpolation)) {
-    apply_pixel_op(drawn.pixel_op, pixels, height, width, scratch);
-  }
-  for (const PixelOp& op : draw_color_jitter(config.color_jitter, key)) {
-    apply_pixel_op(op, pixels, height, width, scratch);
+  for (const PixelOp& op : draw_pixel_ops(config, key, height, width)) {
+    cpu::apply_pixel_op(op, pixels, height, width, scratch);
   }
 }
 

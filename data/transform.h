@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "data/augment_key.h"
 #include "data/color_jitter.h"
@@ -48,6 +49,14 @@ struct EvalTransformConfig {
 /// The crop that CropMode::kResized draws: as torchvision, up to ten tries at a uniform area and a log-uniform aspect
 /// ratio, then the largest centre crop within the ratios.
 Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const AugmentKey& key);
+
+/// RandAugment's and colour jitter's operations on an image of height × width, in order.
+std::vector<PixelOp> draw_pixel_ops(const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
+                                    std::int64_t width);
+/// The most that draw_pixel_ops() gives.
+std::int64_t most_pixel_ops(const AugmentConfig& config);
+/// The same augmentation without them: what is left to do to an image when they are done later.
+AugmentConfig without_pixel_ops(AugmentConfig config);
 
 /// What follows the resize, in place: flip, RandAugment, colour jitter of (height, width, 3) pixels.
 void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,

@@ -3,10 +3,15 @@
 #include <chrono>
 #include <cstdio>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "autograd/ops/pixel_ops.h"
 #include "data/sampler.h"
 #include "data/shard.h"
+#include "kernels/base/allocator.h"
+#include "kernels/base/graph.h"
+#include "kernels/memory.h"
 #include "launch/commands.h"
 #include "launch/factory.h"
 #include "launch/model_bench.h"
@@ -38,6 +43,7 @@ class DataBench {
   DataBench(const ShardSet& shards, const LoaderConfig& config, std::int64_t threads, double seconds)
       : shards_(shards),
         config_(config),
+        thread_augment_(config.defers_pixel_ops ? without_pixel_ops(config.augment) : config.augment),
         threads_(threads),
         seconds_(seconds),
         order_(epoch_order(config.seed, 0, shards.size())) {}
@@ -59,7 +65,7 @@ class DataBench {
       parts.resize += seconds_since(resizing);
 
       const auto augmenting = Clock::now();
-      augment_pixels(config_.augment, key, config_.height, config_.width, buffers.pixels.data());
+      augment_pixels(thread_augment_, key, config_.height, config_.width, buffers.pixels.data());
       parts.augment += seconds_since(augmenting);
     });
   }
@@ -85,11 +91,7 @@ class DataBench {
     });
     std::int64_t images = 0;
     const auto take = [&] {
-      const auto loaded = loader.next();
-      const MixSettings settings{.normalization = normalization(recipe),
-                                 .classes = static_cast<std::int64_t>(shards_.class_names().size()),
-                                 .erased = loaded->erased.defined() ? loaded->erased.to(device) : Tensor()};
-      mix_images(loaded->images.to(device), loaded->labels.to(device), settings, DType::kFloat32);
+      to_tensors(recipe, *loader.next(), device);
       images += batch;
     };
     for (std::int64_t i = 0; i < config_.prefetch; ++i) take();  // what was decoded ahead is no rate
@@ -100,10 +102,59 @@ class DataBench {
     return static_cast<double>(images) / seconds_since(start);
   }
 
+  /// Seconds that a batch takes on its way to `device` and there.
+  struct DeviceParts {
+    double copy = 0, augment = 0, all = 0;
+  };
+
+  DeviceParts on_device(const Recipe& recipe, std::int64_t batch, Device device) const {
+    bool wanted = true;
+    Loader loader(shards_, config_, [&]() -> std::optional<BatchRequest> {
+      return std::exchange(wanted, false) ? std::optional(BatchRequest{0, 0, batch, true}) : std::nullopt;
+    });
+    const Batch loaded = *loader.next();
+    const Tensor there = loaded.images.to(device);
+    const Stream copies = copy_stream(device);
+    DeviceParts parts;
+    parts.copy = each(copies, [&] { copy_ahead(copies, there.raw(), loaded.images.raw(), there.bytes()); });
+    if (loaded.pixel_ops.defined()) {
+      const Tensor ops = loaded.pixel_ops.to(device);
+      const bool blurs = may_blur(config_.augment.rand_augment);
+      parts.augment = each(there.stream(), [&] { apply_pixel_ops(there, ops, blurs); });
+    }
+    parts.all = each(there.stream(), [&] { to_tensors(recipe, loaded, device); });
+    return parts;
+  }
+
  private:
   struct Buffers {
     std::vector<std::uint8_t> encoded, pixels;
   };
+
+  /// What a training step makes of a batch: normalised tensors on the device.
+  void to_tensors(const Recipe& recipe, const Batch& loaded, Device device) const {
+    const auto there = [&](const Tensor& tensor) { return tensor.defined() ? tensor.to(device) : Tensor(); };
+    const MixSettings settings{.normalization = normalization(recipe),
+                               .classes = static_cast<std::int64_t>(shards_.class_names().size()),
+                               .erased = there(loaded.erased)};
+    Tensor images = loaded.images.to(device);
+    if (loaded.pixel_ops.defined()) {
+      images = apply_pixel_ops(images, there(loaded.pixel_ops), may_blur(config_.augment.rand_augment));
+    }
+    mix_images(images, loaded.labels.to(device), settings, DType::kFloat32);
+  }
+
+  /// Seconds of one call of many, queued one after another on `stream`.
+  template <class Body>
+  static double each(const Stream& stream, const Body& body) {
+    constexpr int kCalls = 20;
+    body();  // memory is there from here on
+    synchronize(stream);
+    const auto start = Clock::now();
+    for (int i = 0; i < kCalls; ++i) body();
+    synchronize(stream);
+    return seconds_since(start) / kCalls;
+  }
 
   Image decode(const AugmentKey& key, std::span<const std::uint8_t> encoded) const {
     if (config_.augment.crop != CropMode::kResized) return decode_image(encoded);
@@ -138,6 +189,7 @@ class DataBench {
 
   const ShardSet& shards_;
   const LoaderConfig& config_;
+  AugmentConfig thread_augment_;
   std::int64_t threads_;
   double seconds_;
   std::vector<std::uint32_t> order_;
@@ -146,6 +198,11 @@ class DataBench {
 void print_row(const char* what, double seconds, std::int64_t images, std::int64_t threads) {
   const double each = seconds / static_cast<double>(images);
   std::printf("%-24s %10.3f %14.0f %14.0f\n", what, 1e3 * each, 1 / each, static_cast<double>(threads) / each);
+}
+
+void print_device_row(const std::string& what, double seconds, std::int64_t batch) {
+  const double each = seconds / static_cast<double>(batch);
+  std::printf("%-24s %10.4f %14s %14.0f\n", what.c_str(), 1e3 * each, "", 1 / each);
 }
 
 }  // namespace
@@ -159,8 +216,8 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
                    "train, infer: how fast a recipe's network trains and infers on random images that lie on the device\n"
                    "already, eagerly and as a graph, and where the time goes.\n"
                    "ops: the operations of such a training step, for each shape the time of a call.\n"
-                   "data: how fast its training images are read, decoded, resized and augmented: each part by itself,\n"
-                   "decoding alone, and all of it through the loader to normalised tensors.");
+                   "data: how fast its training images are read, decoded, resized, augmented and copied: each part by\n"
+                   "itself, decoding alone, and all of it through the loader to normalised tensors.");
   line.positional("WHAT", what, "train, infer, ops or data");
   line.positional("RECIPE", recipe_file, "a TOML file; see recipes/");
   line.option("data", "DIR", data, "of data: folder with the shards");
@@ -189,7 +246,10 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
   }
   QM_CHECK(!data.empty(), UsageError, "bench data: missing --data DIR");
   recipe.data.threads = threads;
-  const LoaderConfig config = loader_config(recipe);
+  const Device where = choose_device(device, Precision::kFp32, environment);
+  LoaderConfig config = loader_config(recipe);
+  config.defers_pixel_ops = where.type == DeviceType::kCuda;  // as the trainer has it
+  if (config.defers_pixel_ops) pin_host_memory();
   const auto opening = Clock::now();
   const ShardSet shards(data, split);
   std::printf("%s: %lld images, opened in %.2f s; %s, %lld threads\n", data.c_str(),
@@ -202,10 +262,15 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
   print_row("read", parts.read, parts.images, threads);
   print_row("decode the crop", parts.decode, parts.images, threads);
   print_row("resize", parts.resize, parts.images, threads);
-  print_row("augment", parts.augment, parts.images, threads);
+  print_row(config.defers_pixel_ops ? "flip" : "augment", parts.augment, parts.images, threads);
   print_row("all of these", parts.all(), parts.images, threads);
   print_row("read and decode whole", whole.decode, whole.images, threads);
-  const Device where = choose_device(device, Precision::kFp32, environment);
+  if (where.type == DeviceType::kCuda) {
+    const DataBench::DeviceParts there = bench.on_device(recipe, batch, where);
+    print_device_row("copy to " + where.name(), there.copy, batch);
+    if (there.augment > 0) print_device_row("RandAugment there", there.augment, batch);
+    print_device_row("all of it there", there.all, batch);
+  }
   const double rate = bench.loaded(recipe, batch, where);
   const double decoding = static_cast<double>(threads * whole.images) / whole.decode;
   std::printf("loader, to tensors on %s: %.0f images/s, %.0f %% of decoding whole images alone\n", where.name().c_str(),

@@ -24,7 +24,7 @@ Batch pad(const Batch& batch, std::int64_t size) {
   if (count == size) return batch;
   Shape shape = batch.images.shape();
   shape[0] = size;
-  Batch padded{batch.request, Tensor::zeros(shape, DType::kUInt8), {}, batch.ids, {}};
+  Batch padded{batch.request, Tensor::zeros(shape, DType::kUInt8), {}, batch.ids, {}, {}};
   padded.images.slice(0, batch.images.shape()).copy_from(batch.images);
   std::vector<std::int32_t> labels = batch.labels.to_vector<std::int32_t>();
   labels.resize(static_cast<std::size_t>(size), -1);

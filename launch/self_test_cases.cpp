@@ -13,6 +13,7 @@
 #include "autograd/ops/image_mix.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/pixel_ops.h"
 #include "autograd/ops/quad_scan.h"
 #include "autograd/ops/residual_norm.h"
 #include "autograd/ops/score_pool.h"
@@ -157,6 +158,22 @@ OpCase image_mix_case() {
           {}};
 }
 
+/// Two operations an image, of every way in which a kernel computes them.
+OpCase pixel_ops_case() {
+  using Kind = PixelOpKind;
+  std::vector<PixelOp> ops{{.kind = Kind::kAutoContrast},
+                           {.kind = Kind::kContrast, .argument = 0.3},
+                           {.kind = Kind::kAffine, .matrix = {0.9, 0.2, 1.3, -0.2, 0.9, 0.4}, .fill = {1, 2, 3}},
+                           {.kind = Kind::kEqualize},
+                           {.kind = Kind::kSharpness, .argument = 1.8},
+                           {.kind = Kind::kHue, .argument = -0.2},
+                           {.kind = Kind::kBlur, .argument = 1.2},
+                           {.kind = Kind::kColor, .argument = 0.4}};
+  return {"pixel_ops", {random_pixels({4, 9, 7, 3}), bytes_of(ops)}, [](const Tensors& t) {
+            return Tensors{apply_pixel_ops(t[0], t[1].reshape({4, 2 * std::int64_t{sizeof(PixelOp)}}), true)};
+          }, {}};
+}
+
 OpCase selective_scan_case() {
   return {"selective_scan",
           {random({2, 19, 2, 5}, 1), random({2, 19, 2, 5}, 2, -2, 2), random({10, 3}, 3, -2, -0.1),
@@ -196,6 +213,7 @@ std::vector<OpCase> op_cases() {
       soft_cross_entropy_case(),
       classification_metrics_case(),
       image_mix_case(),
+      pixel_ops_case(),
   };
 }
 

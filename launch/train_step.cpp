@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "autograd/ops/pixel_ops.h"
 #include "autograd/ops/soft_cross_entropy.h"
 #include "kernels/base/allocator.h"
 #include "kernels/base/fault.h"
@@ -46,7 +47,8 @@ TrainStep::TrainStep(const Recipe& recipe, Network& network, Communicator& commu
       communicator_(communicator),
       optimizer_(optimizer_config(recipe), network.parameters.values(), network.parameters.gradients(),
                  segments_of(network.parameters)),
-      micro_batches_(micro_batches_of(recipe, communicator)) {
+      micro_batches_(micro_batches_of(recipe, communicator)),
+      blurs_(may_blur(loader_config(recipe).augment.rand_augment)) {
   const Device device = network.device();
   loss_ = Tensor::zeros({1}, network.parameters.values().dtype(), device);
   records_ =
@@ -78,7 +80,7 @@ TrainStep::Inputs TrainStep::empty_like(const Batch& batch) const {
   const auto on_device = [&](const Tensor& tensor) {
     return tensor.defined() ? Tensor::empty(tensor.shape(), tensor.dtype(), network_.device()) : Tensor();
   };
-  return {on_device(batch.images), on_device(batch.labels), on_device(batch.erased)};
+  return {on_device(batch.images), on_device(batch.labels), on_device(batch.erased), on_device(batch.pixel_ops)};
 }
 
 void TrainStep::put(Batch batch) {
@@ -101,6 +103,7 @@ void TrainStep::put(Batch batch) {
   copy(batch.images, slot.inputs[micro].images);
   copy(batch.labels, slot.inputs[micro].labels);
   copy(batch.erased, slot.inputs[micro].erased);
+  copy(batch.pixel_ops, slot.inputs[micro].pixel_ops);
   slot.copied.record(stream);
   slot.batches.push_back(std::move(batch));
   if (slot.batches.size() == micro_batches_.size()) filling_ = 1 - filling_;
@@ -112,9 +115,11 @@ void TrainStep::take_inputs() {
   const Stream stream = loss_.stream();
   slot.copied.hold(stream);
   for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
-    inputs_[micro].images.copy_from(slot.inputs[micro].images);
-    inputs_[micro].labels.copy_from(slot.inputs[micro].labels);
-    if (inputs_[micro].erased.defined()) inputs_[micro].erased.copy_from(slot.inputs[micro].erased);
+    const Inputs &from = slot.inputs[micro], &to = inputs_[micro];
+    to.images.copy_from(from.images);
+    to.labels.copy_from(from.labels);
+    if (to.erased.defined()) to.erased.copy_from(from.erased);
+    if (to.pixel_ops.defined()) to.pixel_ops.copy_from(from.pixel_ops);
   }
   slot.taken.record(stream);
 }
@@ -186,9 +191,8 @@ void TrainStep::begin_replay(std::int64_t step, std::int64_t epoch) {
 
 void TrainStep::replay(const Batch& batch, std::size_t micro, const std::function<void(Tape&)>& watch) {
   const Device device = network_.device();
-  forward_backward({batch.images.to(device), batch.labels.to(device),
-                    batch.erased.defined() ? batch.erased.to(device) : Tensor()},
-                   micro, watch);
+  const auto there = [&](const Tensor& tensor) { return tensor.defined() ? tensor.to(device) : Tensor(); };
+  forward_backward({there(batch.images), there(batch.labels), there(batch.erased), there(batch.pixel_ops)}, micro, watch);
 }
 
 void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const std::function<void(Tape&)>& watch) {
@@ -200,7 +204,9 @@ void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const 
                              .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
                              .record = record,
                              .erased = inputs.erased};
-  const MixedBatch mixed = mix_images(inputs.images, inputs.labels, settings, network_.parameters.activations());
+  const Tensor images =
+      inputs.pixel_ops.defined() ? apply_pixel_ops(inputs.images, inputs.pixel_ops, blurs_) : inputs.images;
+  const MixedBatch mixed = mix_images(images, inputs.labels, settings, network_.parameters.activations());
   Tape tape;
   if (watch) watch(tape);
   const bool checkpoints = recipe_.train.activation_checkpointing && !watch;  // who watches wants to see every operation

@@ -50,7 +50,7 @@ class TrainStep {
 
  private:
   struct Inputs {
-    Tensor images, labels, erased;
+    Tensor images, labels, erased, pixel_ops;
   };
   /// Micro-batches of one step on their way.
   struct Slot {
@@ -82,6 +82,7 @@ class TrainStep {
   std::size_t filling_ = 0;     // the slot that put() fills
   std::vector<Inputs> inputs_;  // of each micro-batch, what the step reads
   std::int64_t runs_ = 0;
+  bool blurs_ = false;  // the recipe's pixel operations
   bool poisoned_ = false;  // the fault "loss": this step's loss is made a NaN
   std::unique_ptr<Graph> graph_;
 };

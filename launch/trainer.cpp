@@ -206,7 +206,9 @@ std::unique_ptr<Loader> Trainer::make_loader() const {
     }
     return request;
   };
-  return std::make_unique<Loader>(train_shards_, loader_config(recipe_), next);
+  LoaderConfig config = loader_config(recipe_);
+  config.defers_pixel_ops = network_.device().type == DeviceType::kCuda;  // to the step
+  return std::make_unique<Loader>(train_shards_, config, next);
 }
 
 // ---- the run ---------------------------------------------------------------------------------------------------------

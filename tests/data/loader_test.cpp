@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/ops/pixel_ops.h"
 #include "data/sampler.h"
 #include "data/shard.h"
 #include "kernels/base/error.h"
@@ -182,12 +183,41 @@ TEST(data, loader_erases_and_repeats_by_position_alone) {
   EXPECT_FALSE(loader.next()->erased.defined());
 }
 
+/// What is deferred comes with the batch, and done afterwards gives what the threads would have given.
+TEST(data, loader_defers_pixel_operations) {
+  const DataSet data;
+  LoaderConfig config = config_of(3, 2);
+  config.augment.rand_augment = {.layers = 3, .probability = 0.7, .magnitude = 9, .magnitude_std = 0.5};
+  config.augment.color_jitter = {{0.4, 0, 0.4, 0.1}, 0.8};
+  const std::vector<BatchRequest> requests{{3, 0, kSamples, true}, {3, 0, 4, false}};
+  Loader whole(data.shards(), config, in_turn(requests));
+  const Batch expected = *whole.next();
+  EXPECT_FALSE(expected.pixel_ops.defined());
+
+  config.defers_pixel_ops = true;
+  Loader loader(data.shards(), config, in_turn(requests));
+  const Batch batch = *loader.next();
+  ASSERT_EQ(batch.pixel_ops.shape(), (Shape{kSamples, static_cast<std::int64_t>(6 * sizeof(PixelOp))}));
+  EXPECT_NE(batch.images.to_vector<std::uint8_t>(), expected.images.to_vector<std::uint8_t>());
+  EXPECT_EQ(apply_pixel_ops(batch.images, batch.pixel_ops, false).to_vector<std::uint8_t>(),
+            expected.images.to_vector<std::uint8_t>());
+  EXPECT_FALSE(loader.next()->pixel_ops.defined());  // an evaluation's
+
+  config.augment = without_pixel_ops(config.augment);
+  Loader plain(data.shards(), config, in_turn(requests));
+  const Batch undone = *plain.next();
+  EXPECT_FALSE(undone.pixel_ops.defined());
+  EXPECT_EQ(undone.images.to_vector<std::uint8_t>(), batch.images.to_vector<std::uint8_t>());
+}
+
+constexpr std::int64_t kBatch = 4;
+
 /// (position, id, digest of the augmented bytes and boxes) of all steps of an epoch, as ranks that share global batches
 /// and decode on so many threads get them.
 std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> delivered(const DataSet& data, std::int64_t ranks,
                                                                               std::int64_t threads, std::uint32_t epoch,
                                                                               std::int64_t first_step) {
-  constexpr std::int64_t kBatch = 8, kSteps = kSamples / kBatch;
+  constexpr std::int64_t kSteps = kSamples / kBatch;
   std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> result;
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     LoaderConfig config = config_of(threads, 2);
@@ -226,13 +256,15 @@ TEST(data, loader_delivers_the_same_on_any_ranks_and_threads) {
   const DataSet data;
   for (const std::uint32_t epoch : {0u, 5u}) {
     const auto expected = delivered(data, 1, 1, epoch, 0);
-    ASSERT_EQ(expected.size(), 16u);
+    ASSERT_EQ(expected.size(), 20u);
     for (const std::int64_t ranks : {1, 2, 4}) {
       for (const std::int64_t threads : {1, 3, 8}) EXPECT_EQ(delivered(data, ranks, threads, epoch, 0), expected);
     }
-    // Stopped after the first step and resumed on other ranks.
-    const decltype(expected) rest(expected.begin() + 8, expected.end());
-    EXPECT_EQ(delivered(data, 4, 3, epoch, 1), rest);
+    // Stopped after any step and resumed on other ranks.
+    for (std::int64_t step = 1; step <= 5; ++step) {
+      const decltype(expected) rest(expected.begin() + step * kBatch, expected.end());
+      EXPECT_EQ(delivered(data, 4, 3, epoch, step), rest);
+    }
   }
 }
 

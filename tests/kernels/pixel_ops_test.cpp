@@ -1,8 +1,15 @@
-#include "data/pixel_ops.h"
+#include "kernels/pixel_ops.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "autograd/ops/pixel_ops.h"
 #include "data/rand_augment.h"
+#include "kernels/base/graph.h"
+#include "tests/support/gpu.h"
 #include "tests/support/images.h"
 
 namespace qm {
@@ -14,12 +21,12 @@ constexpr std::int64_t kHeight = 41, kWidth = 57;
 
 Image applied(const PixelOp& op, Image image) {
   std::vector<std::uint8_t> scratch;
-  apply_pixel_op(op, image.pixels.data(), image.height, image.width, scratch);
+  cpu::apply_pixel_op(op, image.pixels.data(), image.height, image.width, scratch);
   return image;
 }
 
 // Digests of PIL 13's results on noise and on slopes.
-TEST(data, pixel_ops_equal_pil) {
+TEST(kernels, pixel_ops_equal_pil) {
   struct Case {
     PixelOpKind kind;
     double argument;
@@ -100,7 +107,7 @@ TEST(data, pixel_ops_equal_pil) {
 
 // Digests of timm's geometric operations, done by PIL 13 on slopes, bilinear and bicubic. PIL's rounding is met
 // exactly, so that a filter with other weights, half a pixel's shift or a turn the wrong way cannot pass.
-TEST(data, pixel_ops_geometry_equals_pil) {
+TEST(kernels, pixel_ops_geometry_equals_pil) {
   struct Case {
     Op op;
     double level;
@@ -161,13 +168,197 @@ TEST(data, pixel_ops_geometry_equals_pil) {
   }
 }
 
-TEST(data, pixel_ops_of_the_smallest_images) {
+TEST(kernels, pixel_ops_of_the_smallest_images) {
   for (int kind = 0; kind <= static_cast<int>(PixelOpKind::kAffine); ++kind) {
     for (const auto& [height, width] : {std::pair{1, 1}, {1, 9}, {2, 2}, {9, 1}}) {
       const Image image = noise_image(height, width, 3);
       const Image result = applied({.kind = static_cast<PixelOpKind>(kind), .argument = 0.5}, image);
       EXPECT_EQ(result.pixels.size(), image.pixels.size());
     }
+  }
+}
+
+// ---- batches --------------------------------------------------------------------------------------------------------
+
+using Chain = std::vector<PixelOp>;
+using Bytes = std::vector<std::uint8_t>;
+
+Tensor batch_of(const std::vector<Image>& images) {
+  Bytes pixels;
+  for (const Image& image : images) pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
+  return Tensor::from(pixels, {static_cast<std::int64_t>(images.size()), images[0].height, images[0].width, 3});
+}
+
+/// A chain a row, shorter ones with kNone behind.
+Tensor ops_of(const std::vector<Chain>& chains) {
+  std::size_t longest = 0;
+  for (const Chain& chain : chains) longest = std::max(longest, chain.size());
+  Bytes bytes;
+  for (Chain chain : chains) {
+    chain.resize(longest);
+    const auto* first = reinterpret_cast<const std::uint8_t*>(chain.data());
+    bytes.insert(bytes.end(), first, first + longest * sizeof(PixelOp));
+  }
+  return Tensor::from(bytes,
+                      {static_cast<std::int64_t>(chains.size()), static_cast<std::int64_t>(longest * sizeof(PixelOp))});
+}
+
+/// Every operation that a recipe can draw, at several levels and with both signs, and those of colour jitter.
+std::vector<PixelOp> all_ops(std::int64_t height, std::int64_t width) {
+  std::vector<PixelOp> ops;
+  for (int op = 0; op <= static_cast<int>(Op::kGaussianBlur); ++op) {
+    for (const double level : {0.0, 0.7, 1.0, 4.5, 9.0, 9.6, 10.0}) {
+      for (const bool negate : {false, true}) {
+        for (const auto interpolation : {Interpolation::kBilinear, Interpolation::kBicubic}) {
+          PixelOp drawn = pixel_op_at(static_cast<Op>(op), level, negate, height, width);
+          drawn.fill = {124, 116, 104};
+          drawn.interpolation = interpolation;
+          if (std::find(ops.begin(), ops.end(), drawn) == ops.end()) ops.push_back(drawn);
+        }
+      }
+    }
+  }
+  for (const double turn : {-0.5, -0.1, 0.0, 0.03, 0.5}) ops.push_back({.kind = PixelOpKind::kHue, .argument = turn});
+  ops.push_back({.kind = PixelOpKind::kBlur, .argument = 7.3});  // wider than small images
+  ops.push_back({});
+  return ops;
+}
+
+bool blurs(const std::vector<Chain>& chains) {
+  return std::ranges::any_of(chains, [](const Chain& chain) {
+    return std::ranges::any_of(chain, [](const PixelOp& op) { return op.kind == PixelOpKind::kBlur; });
+  });
+}
+
+/// Noise, slopes, one colour, two values, a channel that is empty: what histograms are in.
+std::vector<Image> kinds_of_images(std::int64_t height, std::int64_t width) {
+  std::vector<Image> images{noise_image(height, width, 5), slope_image(height, width, 6), slope_image(height, width, 7),
+                            noise_image(height, width, 8), noise_image(height, width, 9)};
+  std::ranges::fill(images[2].pixels, std::uint8_t{77});
+  for (auto& value : images[3].pixels) value = value < 128 ? 60 : 61;
+  for (std::size_t i = 0; i < images[4].pixels.size(); i += 3) images[4].pixels[i] = 0;
+  return images;
+}
+
+TEST(kernels, pixel_ops_of_a_batch_are_those_of_its_images) {
+  const std::vector<PixelOp> ops = all_ops(kHeight, kWidth);
+  const std::vector<Image> kinds = kinds_of_images(kHeight, kWidth);
+  std::vector<Image> images;
+  std::vector<Chain> chains;
+  Bytes expected;
+  for (std::size_t i = 0; i < 60; ++i) {
+    images.push_back(kinds[i % kinds.size()]);
+    Chain chain;
+    for (std::size_t k = 0; k < i % 4; ++k) chain.push_back(ops[(i * 7 + k * 31) % ops.size()]);
+    chains.push_back(chain);
+    Image image = images.back();
+    for (const PixelOp& op : chain) image = applied(op, image);
+    expected.insert(expected.end(), image.pixels.begin(), image.pixels.end());
+  }
+  const Tensor batch = batch_of(images);
+  EXPECT_EQ(apply_pixel_ops(batch, ops_of(chains), true).to_vector<std::uint8_t>(), expected);
+  EXPECT_EQ(batch.to_vector<std::uint8_t>(), batch_of(images).to_vector<std::uint8_t>()) << "the images were changed";
+  const Tensor none = Tensor::from(Bytes{}, {60, 0});
+  EXPECT_EQ(apply_pixel_ops(batch, none, false).to_vector<std::uint8_t>(), batch.to_vector<std::uint8_t>());
+}
+
+TEST(kernels, pixel_ops_errors_name_what_came) {
+  const Tensor images = Tensor::zeros({2, 4, 5, 3}, DType::kUInt8);
+  const auto expect_error = [](const Tensor& batch, const Tensor& ops, const std::string& text) {
+    try {
+      apply_pixel_ops(batch, ops, false);
+      ADD_FAILURE() << "expected: " << text;
+    } catch (const ShapeError& error) {
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+    }
+  };
+  const auto bytes = static_cast<std::int64_t>(sizeof(PixelOp));
+  expect_error(images, Tensor::zeros({3, bytes}, DType::kUInt8), "expected ops of shape");
+  expect_error(images, Tensor::zeros({2, bytes + 1}, DType::kUInt8), "expected ops of shape");
+  expect_error(Tensor::zeros({2, 4, 5, 4}, DType::kUInt8), Tensor::zeros({2, bytes}, DType::kUInt8),
+               "expected images of shape");
+}
+
+void expect_gpu_equals_cpu(const std::vector<Image>& images, const std::vector<Chain>& chains) {
+  const Tensor batch = batch_of(images), ops = ops_of(chains);
+  const bool may_blur = blurs(chains);
+  const Bytes cpu = apply_pixel_ops(batch, ops, may_blur).to_vector<std::uint8_t>();
+  const Tensor there = batch.to(test::kGpu);
+  const Bytes gpu = apply_pixel_ops(there, ops.to(test::kGpu), may_blur).to_vector<std::uint8_t>();
+  EXPECT_EQ(there.to_vector<std::uint8_t>(), batch.to_vector<std::uint8_t>()) << "the images were changed";
+  const std::size_t size = cpu.size() / images.size();
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    std::int64_t others = 0;
+    for (std::size_t at = i * size; at < (i + 1) * size; ++at) others += cpu[at] != gpu[at];
+    ASSERT_EQ(others, 0) << "image " << i << " of " << images[i].height << " x " << images[i].width << ", "
+                         << chains[i].size() << " operations, the first of kind "
+                         << (chains[i].empty() ? -1 : static_cast<int>(chains[i][0].kind)) << " at "
+                         << (chains[i].empty() ? 0 : chains[i][0].argument);
+  }
+}
+
+TEST(gpu, pixel_ops_equal_the_cpu_bit_for_bit) {
+  QM_NEEDS_GPU();
+  for (const auto& [height, width] : {std::pair{1, 1}, {1, 9}, {2, 2}, {9, 1}, {3, 3}, {41, 57}, {224, 224}}) {
+    for (const Image& image : kinds_of_images(height, width)) {
+      std::vector<Chain> chains;
+      for (const PixelOp& op : all_ops(height, width)) chains.push_back({op});
+      expect_gpu_equals_cpu(std::vector<Image>(chains.size(), image), chains);
+    }
+  }
+}
+
+TEST(gpu, pixel_ops_equal_the_cpu_in_chains) {
+  QM_NEEDS_GPU();
+  const std::vector<PixelOp> ops = all_ops(kHeight, kWidth);
+  const std::vector<Image> kinds = kinds_of_images(kHeight, kWidth);
+  for (const std::size_t longest : {0u, 1u, 2u, 3u, 6u}) {
+    std::vector<Image> images;
+    std::vector<Chain> chains;
+    for (std::size_t i = 0; i < 200; ++i) {
+      images.push_back(kinds[i % kinds.size()]);
+      Chain chain;
+      for (std::size_t k = 0; k < (i == 0 ? longest : i % (longest + 1)); ++k) {
+        chain.push_back(ops[(i * 7 + k * 31) % ops.size()]);
+      }
+      chains.push_back(chain);
+    }
+    expect_gpu_equals_cpu(images, chains);
+  }
+}
+
+/// What a training step does: the same graph, other images and other operations in the same memory.
+TEST(gpu, pixel_ops_in_a_graph_follow_their_inputs) {
+  QM_NEEDS_GPU();
+  const RandAugmentConfig config{.layers = 2, .magnitude = 9, .magnitude_std = 0.5};
+  const auto step = [&](std::uint32_t epoch) {
+    std::vector<Image> images;
+    std::vector<Chain> chains;
+    for (std::uint32_t position = 0; position < 64; ++position) {
+      images.push_back(slope_image(kHeight, kWidth, epoch * 100 + position));
+      Chain chain;
+      for (const DrawnOp& drawn : draw_rand_augment(config, {.seed = 3, .epoch = epoch, .position = position}, kHeight,
+                                                    kWidth, Interpolation::kBicubic, true)) {
+        chain.push_back(drawn.pixel_op);
+      }
+      chain.resize(2);
+      chains.push_back(chain);
+    }
+    return std::pair{batch_of(images), ops_of(chains)};
+  };
+  const auto [first_images, first_ops] = step(0);
+  const Tensor images = first_images.to(test::kGpu), ops = first_ops.to(test::kGpu);
+  const Tensor result = apply_pixel_ops(images, ops, false);
+  const auto queue = [&] { result.copy_from(apply_pixel_ops(images, ops, false)); };
+  queue();
+  const Graph graph(images.stream(), queue);
+  for (std::uint32_t epoch = 1; epoch < 5; ++epoch) {
+    const auto [next_images, next_ops] = step(epoch);
+    images.copy_from(next_images);
+    ops.copy_from(next_ops);
+    graph.launch();
+    EXPECT_EQ(result.to_vector<std::uint8_t>(),
+              apply_pixel_ops(next_images, next_ops, false).to_vector<std::uint8_t>());
   }
 }
 
