@@ -1,6 +1,7 @@
 #include "data/resample.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -82,56 +83,66 @@ std::uint8_t to_pixel(std::int32_t sum) {
 
 constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 
-/// Two pixels of four int32, of which the last is 0.
+/// The pixels of two rows in a column, each as four int32, of which the last has no meaning.
 using PixelPair = std::int32_t __attribute__((vector_size(32)));
 constexpr std::int64_t kLanes = 4;
+/// Rows that are resampled together: they share the weights, and their sums fill the vector registers.
+constexpr std::int64_t kPairs = 4, kRows = 2 * kPairs;
 
-PixelPair load_pair(const std::int32_t* values) {
-  PixelPair pair;
-  std::memcpy(&pair, values, sizeof pair);
-  return pair;
-}
+using Pixel = std::int32_t __attribute__((vector_size(16)));
+using Words = std::uint32_t __attribute__((vector_size(16)));
+using Bytes = std::uint8_t __attribute__((vector_size(16)));  // shuffled, since GCC converts bytes one by one
 
-/// The two halves of a sum, as to_pixel() rounds them.
-void write_pixel(PixelPair sum, std::uint8_t* out) {
-  using Pixel = std::int32_t __attribute__((vector_size(16)));
-  using Bytes = std::uint8_t __attribute__((vector_size(4)));
-  Pixel value = __builtin_shufflevector(sum, sum, 0, 1, 2, 3) + __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
-  value >>= kWeightBits;
-  value = value < 0 ? Pixel{} : value;
-  value = value > 255 ? Pixel{} + 255 : value;
-  const Bytes bytes = __builtin_convertvector(value, Bytes);
-  std::memcpy(out, &bytes, kChannels);
-}
-
-/// in (height, width, 3) → out (height, out_width, 3). Rows are widened and weights repeated lane by lane, so that a
-/// step of the sum is two pixels in one vector instruction; all sums take equally many steps, which the processor
-/// foresees.
-void resample_rows(const PixelView& in, const Taps& taps, std::uint8_t* __restrict out) {
-  std::int64_t steps = 0;
-  for (const auto& run : taps.runs) steps = std::max(steps, (run.count + 1) / 2);
-  std::vector<std::int32_t> weights(taps.runs.size() * static_cast<std::size_t>(steps * 2 * kLanes));
-  for (std::size_t i = 0; i < taps.runs.size(); ++i) {
-    std::int32_t* weight = weights.data() + static_cast<std::int64_t>(i) * steps * 2 * kLanes;
-    for (std::int64_t k = 0; k < taps.runs[i].count; ++k, weight += kLanes) {
-      std::fill(weight, weight + kLanes, taps.weights[taps.runs[i].weight + k]);
-    }
+/// in (width, 3) → lanes of one row in columns of kRows.
+void widen(const std::uint8_t* in, std::int64_t width, std::int32_t* lanes) {
+  for (std::int64_t x = 0; x + 1 < width; ++x, in += kChannels, lanes += kRows * kLanes) {
+    std::uint32_t four;
+    std::memcpy(&four, in, sizeof four);  // the last is of the next pixel, and in a lane that nobody looks at
+    const Bytes bytes = std::bit_cast<Bytes>(Words{four}), zeros{};
+    const Bytes spread =
+        __builtin_shufflevector(bytes, zeros, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16);
+    std::memcpy(lanes, &spread, sizeof spread);
   }
-  std::vector<std::int32_t> row(static_cast<std::size_t>((in.width + 2 * steps) * kLanes));
-  for (std::int64_t y = 0; y < in.height; ++y) {
-    const std::uint8_t* pixel = in.row(y);
-    for (std::int64_t x = 0; x < in.width; ++x, pixel += kChannels) {
-      for (std::int64_t c = 0; c < kChannels; ++c) row[x * kLanes + c] = pixel[c];
+  for (std::int64_t c = 0; c < kChannels; ++c) lanes[c] = in[c];
+}
+
+/// As to_pixel() rounds it.
+void write_pixel(Pixel sum, std::uint8_t* out) {
+  sum >>= kWeightBits;
+  sum = sum < 0 ? Pixel{} : sum;
+  sum = sum > 255 ? Pixel{} + 255 : sum;
+  const Bytes bytes = std::bit_cast<Bytes>(sum);
+  const auto four = std::bit_cast<Words>(
+      __builtin_shufflevector(bytes, bytes, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12))[0];
+  std::memcpy(out, &four, kChannels);
+}
+
+/// in (height, width, 3) → out (height, out_width, 3)
+void resample_rows(const PixelView& in, const Taps& taps, std::uint8_t* out) {
+  const auto out_width = static_cast<std::int64_t>(taps.runs.size());
+  std::vector<PixelPair> columns(static_cast<std::size_t>(in.width * kPairs));  // (in.width, kPairs)
+  for (std::int64_t y = 0; y < in.height; y += kRows) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      const std::uint8_t* pixel = in.row(std::min(y + r, in.height - 1));  // what is too much is written nowhere
+      widen(pixel, in.width, reinterpret_cast<std::int32_t*>(columns.data()) + r * kLanes);
     }
-    const std::int32_t* weight = weights.data();
-    for (const auto& run : taps.runs) {
-      const std::int32_t* value = row.data() + run.first * kLanes;
-      PixelPair sum = {kHalf, kHalf, kHalf};
-      for (std::int64_t k = 0; k < steps; ++k, weight += 2 * kLanes, value += 2 * kLanes) {
-        sum += load_pair(weight) * load_pair(value);
+    std::uint8_t past_the_end[kChannels];
+    const auto place = [&](std::int64_t r, std::int64_t x) {
+      return y + r < in.height ? out + ((y + r) * out_width + x) * kChannels : past_the_end;
+    };
+    for (std::int64_t x = 0; x < out_width; ++x) {
+      const Taps::Run& run = taps.runs[static_cast<std::size_t>(x)];
+      const PixelPair* column = columns.data() + run.first * kPairs;
+      PixelPair sums[kPairs];
+      std::fill(sums, sums + kPairs, PixelPair{} + kHalf);
+      for (std::int64_t k = 0; k < run.count; ++k, column += kPairs) {
+        const std::int32_t weight = taps.weights[static_cast<std::size_t>(run.weight + k)];
+        for (std::int64_t pair = 0; pair < kPairs; ++pair) sums[pair] += weight * column[pair];
       }
-      write_pixel(sum, out);
-      out += kChannels;
+      for (std::int64_t pair = 0; pair < kPairs; ++pair) {
+        write_pixel(__builtin_shufflevector(sums[pair], sums[pair], 0, 1, 2, 3), place(2 * pair, x));
+        write_pixel(__builtin_shufflevector(sums[pair], sums[pair], 4, 5, 6, 7), place(2 * pair + 1, x));
+      }
     }
   }
 }
