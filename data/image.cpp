@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 // After <cstdio>: jpeglib.h uses FILE without including what declares it.
 // clang-format off
@@ -111,16 +113,24 @@ class JpegDecoder {
     return image;
   }
 
-  Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose) {
+  ScaledRegion decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose,
+                             const std::optional<ImageSize>& least) {
     start(bytes);
     const ImageSize size{info_.image_height, info_.image_width};
     check_extent(size.height, size.width);
     const Box box = choose(size);
     check_inside(box, size);
-    Image image = allocate_image(box.height, box.width);
+    const std::int64_t shrink = least ? largest_shrink(box, *least) : 1;
+    info_.scale_num = 1;
+    info_.scale_denom = static_cast<unsigned int>(shrink);
+    const Box cover = shrunk(box, shrink);
+    ScaledRegion region{allocate_image(cover.height, cover.width), {}};
+    const auto scaled = [&](std::int64_t at) { return static_cast<double>(at) / static_cast<double>(shrink); };
+    region.box = {scaled(box.top) - static_cast<double>(cover.top), scaled(box.left) - static_cast<double>(cover.left),
+                  scaled(box.height), scaled(box.width)};
     std::vector<std::uint8_t> row(static_cast<std::size_t>(size.width * 4));
-    check(survives(errors_.jump, [&] { read_box(box, image.pixels.data(), row.data()); }));
-    return image;
+    check(survives(errors_.jump, [&] { read_box(cover, DCTSIZE / shrink, region.image.pixels.data(), row.data()); }));
+    return region;
   }
 
  private:
@@ -155,11 +165,25 @@ class JpegDecoder {
     jpeg_finish_decompress(&info_);  // looks for the end marker
   }
 
-  /// Upsampled chroma depends on the neighbouring block's: a margin of an iMCU, the smallest unit of whole blocks,
+  /// 8, 4, 2 or 1.
+  static std::int64_t largest_shrink(const Box& box, ImageSize least) {
+    std::int64_t shrink = DCTSIZE;
+    while (shrink > 1 && (box.height < least.height * shrink || box.width < least.width * shrink)) shrink /= 2;
+    return shrink;
+  }
+
+  /// The pixels that the box touches in the image shrunk so; it is as large as a division rounded up.
+  static Box shrunk(const Box& box, std::int64_t shrink) {
+    const std::int64_t top = box.top / shrink, left = box.left / shrink;
+    return {top, left, (box.top + box.height + shrink - 1) / shrink - top,
+            (box.left + box.width + shrink - 1) / shrink - left};
+  }
+
+  /// `block` is the side of a block in pixels. Upsampled chroma depends on the neighbouring block's: a margin of an iMCU, the smallest unit of whole blocks,
   /// makes the pixels inside those of a full decode.
-  void read_box(const Box& box, std::uint8_t* pixels, std::uint8_t* row) {
-    const std::int64_t unit_rows = std::int64_t{info_.max_v_samp_factor} * DCTSIZE;
-    const std::int64_t unit_columns = std::int64_t{info_.max_h_samp_factor} * DCTSIZE;
+  void read_box(const Box& box, std::int64_t block, std::uint8_t* pixels, std::uint8_t* row) {
+    const std::int64_t unit_rows = std::int64_t{info_.max_v_samp_factor} * block;
+    const std::int64_t unit_columns = std::int64_t{info_.max_h_samp_factor} * block;
     jpeg_start_decompress(&info_);
     JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(box.left - unit_columns, 0));
     const std::int64_t right = std::min<std::int64_t>(box.left + box.width + unit_columns, info_.output_width);
@@ -313,7 +337,7 @@ Image decode_image(std::span<const std::uint8_t> bytes) {
 }
 
 Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose) {
-  if (format_of(bytes) == Format::kJpeg) return JpegDecoder().decode_region(bytes, choose);
+  if (format_of(bytes) == Format::kJpeg) return JpegDecoder().decode_region(bytes, choose, std::nullopt).image;
   const Image whole = PngDecoder(bytes).decode();
   const Box box = choose({whole.height, whole.width});
   check_inside(box, {whole.height, whole.width});
@@ -323,6 +347,14 @@ Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box
     std::memcpy(region.pixels.data() + y * box.width * 3, row, static_cast<std::size_t>(box.width) * 3);
   }
   return region;
+}
+
+ScaledRegion decode_scaled_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose,
+                                  ImageSize least) {
+  if (format_of(bytes) == Format::kJpeg) return JpegDecoder().decode_region(bytes, choose, least);
+  Image region = decode_region(bytes, choose);
+  const RealBox box{0, 0, static_cast<double>(region.height), static_cast<double>(region.width)};
+  return {std::move(region), box};
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality) {

@@ -28,6 +28,11 @@ struct Box {
   friend bool operator==(const Box&, const Box&) = default;
 };
 
+/// A rectangle whose edges may lie within pixels.
+struct RealBox {
+  double top = 0, left = 0, height = 0, width = 0;
+};
+
 /// Larger images are refused before memory is asked for: a few damaged bytes in a header can claim gigabytes.
 inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
 
@@ -45,6 +50,18 @@ Image decode_image(std::span<const std::uint8_t> bytes);
 /// that a file's missing end may go unnoticed. Throws IoError as decode_image() does, ShapeError if the box is empty or
 /// leaves the image.
 Image decode_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose);
+
+/// A part of an image that decoding may have scaled down.
+struct ScaledRegion {
+  Image image;  ///< whole pixels, as many as there are under the box
+  RealBox box;  ///< in pixels of `image`
+};
+
+/// As decode_region(), but a JPEG comes at the smallest of 1/8, 1/4, 1/2 and its whole size at which the box still has
+/// the height and width of `least`, from so many fewer coefficients of its blocks: cheaper, and other pixels than those
+/// of decode_image() brought to that size. (The scales between are no use: they take longer than the whole size does.)
+ScaledRegion decode_scaled_region(std::span<const std::uint8_t> bytes, const std::function<Box(ImageSize)>& choose,
+                                  ImageSize least);
 
 /// Encodes as baseline JPEG, 4:2:0, quality 1 to 100. Throws IoError on a quality or an image that JPEG cannot hold.
 std::vector<std::uint8_t> encode_jpeg(const Image& image, int quality);

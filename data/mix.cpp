@@ -52,6 +52,11 @@ double beta_draw(double alpha, const MixKey& key) {
   return 1.0 / (1.0 + std::exp(second - first));
 }
 
+/// A uniform integer in [0, bound).
+std::int64_t below(std::int64_t bound, std::uint32_t word) {
+  return static_cast<std::int64_t>((static_cast<std::uint64_t>(word) * static_cast<std::uint64_t>(bound)) >> 32);
+}
+
 struct Interval {
   std::int32_t begin, end;
 };
@@ -60,9 +65,21 @@ struct Interval {
 /// length loses a pixel.
 Interval cut(std::int64_t extent, double ratio, std::uint32_t word) {
   const auto half = static_cast<std::int64_t>(static_cast<double>(extent) * ratio) / 2;
-  const auto center = static_cast<std::int64_t>((static_cast<std::uint64_t>(word) * extent) >> 32);
+  const std::int64_t center = below(extent, word);
   return {static_cast<std::int32_t>(std::max<std::int64_t>(center - half, 0)),
           static_cast<std::int32_t>(std::min(center + half, extent))};
+}
+
+/// A length of at least the first share of `extent` and below the second, at a uniform place.
+Interval cut_within(std::int64_t extent, const std::array<double, 2>& shares, std::uint32_t length_word,
+                    std::uint32_t place_word) {
+  const auto share_of = [&](double share) {
+    return static_cast<std::int64_t>(static_cast<double>(extent) * share);
+  };
+  const std::int64_t least = share_of(shares[0]);
+  const std::int64_t length = least + below(share_of(shares[1]) - least, length_word);
+  const std::int64_t begin = below(extent - length, place_word);
+  return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(begin + length)};
 }
 
 }  // namespace
@@ -70,20 +87,27 @@ Interval cut(std::int64_t extent, double ratio, std::uint32_t word) {
 MixGroup draw_mix(const MixConfig& config, std::uint64_t seed, std::uint32_t step, std::uint32_t group,
                   std::int64_t height, std::int64_t width) {
   MixGroup mix;
-  if (config.mixup <= 0 && config.cutmix <= 0) return mix;
+  const bool has_bounds = config.cutmix_minmax[1] > 0, has_cutmix = config.cutmix > 0 || has_bounds;
+  if (config.mixup <= 0 && !has_cutmix) return mix;
   const MixKey key{seed, step, group};
   const PhiloxBlock decisions = key.block(kDecisions, 0);
   if (uniform(decisions, 0) >= config.probability) return mix;
-  const bool has_choice = config.mixup > 0 && config.cutmix > 0;
-  const bool use_cutmix = has_choice ? uniform(decisions, 1) < config.switch_probability : config.cutmix > 0;
+  const bool has_choice = config.mixup > 0 && has_cutmix;
+  const bool use_cutmix = has_choice ? uniform(decisions, 1) < config.switch_probability : has_cutmix;
   if (!use_cutmix) {
     mix.pixel_weight = mix.target_weight = beta_draw(config.mixup, key);
     return mix;
   }
-  const double ratio = std::sqrt(1.0 - beta_draw(config.cutmix, key));
   const PhiloxBlock place = key.block(kDecisions, 1);
-  const Interval rows = cut(height, ratio, place.word[0]);
-  const Interval columns = cut(width, ratio, place.word[1]);
+  Interval rows, columns;
+  if (has_bounds) {
+    rows = cut_within(height, config.cutmix_minmax, place.word[0], place.word[1]);
+    columns = cut_within(width, config.cutmix_minmax, place.word[2], place.word[3]);
+  } else {
+    const double ratio = std::sqrt(1.0 - beta_draw(config.cutmix, key));
+    rows = cut(height, ratio, place.word[0]);
+    columns = cut(width, ratio, place.word[1]);
+  }
   mix.top = rows.begin, mix.bottom = rows.end;
   mix.left = columns.begin, mix.right = columns.end;
   const auto area = static_cast<double>(rows.end - rows.begin) * (columns.end - columns.begin);

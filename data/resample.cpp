@@ -55,14 +55,15 @@ std::int32_t to_fixed_point(double weight) {
   return static_cast<std::int32_t>(weight * (1 << kWeightBits) + (weight < 0 ? -0.5 : 0.5));
 }
 
-Taps make_taps(std::int64_t in_extent, std::int64_t out_extent, const Filter& filter) {
-  const double scale = static_cast<double>(in_extent) / static_cast<double>(out_extent);
+/// The output axis spans [begin, begin + extent] of the input's.
+Taps make_taps(double begin, double extent, std::int64_t in_extent, std::int64_t out_extent, const Filter& filter) {
+  const double scale = extent / static_cast<double>(out_extent);
   const double stretch = std::max(scale, 1.0);
   const double reach = filter.support * stretch;
   Taps taps;
   std::vector<double> values;
   for (std::int64_t i = 0; i < out_extent; ++i) {
-    const double center = (static_cast<double>(i) + 0.5) * scale;
+    const double center = begin + (static_cast<double>(i) + 0.5) * scale;
     const auto first = std::max<std::int64_t>(static_cast<std::int64_t>(center - reach + 0.5), 0);
     const auto last = std::min(static_cast<std::int64_t>(center + reach + 0.5), in_extent);
     values.clear();
@@ -176,20 +177,30 @@ PixelView view_of(const Image& image, const Box& box) {
   return {image.pixels.data() + box.top * row_bytes + box.left * kChannels, box.height, box.width, row_bytes};
 }
 
-// An axis that keeps its extent would get weights of one and is left out.
 void resize_into(PixelView in, std::int64_t height, std::int64_t width, Interpolation interpolation,
                  std::uint8_t* out) {
+  const RealBox whole{0, 0, static_cast<double>(in.height), static_cast<double>(in.width)};
+  resize_into(in, whole, height, width, interpolation, out);
+}
+
+// An axis that stays as it is would get weights of one and is left out.
+void resize_into(PixelView in, const RealBox& box, std::int64_t height, std::int64_t width, Interpolation interpolation,
+                 std::uint8_t* out) {
+  const auto stays = [](double begin, double extent, std::int64_t in_extent, std::int64_t out_extent) {
+    return begin == 0 && in_extent == out_extent && extent == static_cast<double>(out_extent);
+  };
+  const bool keeps_rows = stays(box.top, box.height, in.height, height);
   const Filter filter = filter_of(interpolation);
   std::vector<std::uint8_t> narrowed;
-  if (width != in.width) {
-    const Taps taps = make_taps(in.width, width, filter);
-    if (height == in.height) return resample_rows(in, taps, out);
+  if (!stays(box.left, box.width, in.width, width)) {
+    const Taps taps = make_taps(box.left, box.width, in.width, width, filter);
+    if (keeps_rows) return resample_rows(in, taps, out);
     narrowed.resize(static_cast<std::size_t>(in.height * width * kChannels));
     resample_rows(in, taps, narrowed.data());
     in = PixelView{narrowed.data(), in.height, width, width * kChannels};
   }
-  if (height == in.height) return copy_rows(in, out);
-  resample_columns(in, make_taps(in.height, height, filter), out);
+  if (keeps_rows) return copy_rows(in, out);
+  resample_columns(in, make_taps(box.top, box.height, in.height, height, filter), out);
 }
 
 Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width,

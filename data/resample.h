@@ -28,4 +28,8 @@ Image resize(const Image& image, const Box& crop, std::int64_t height, std::int6
 /// The same into `out`, (height, width, 3) bytes, unchecked.
 void resize_into(PixelView in, std::int64_t height, std::int64_t width, Interpolation interpolation, std::uint8_t* out);
 
+/// The same of the part of `in` under `box`, whose edges may lie within pixels; the filter sees all of `in`.
+void resize_into(PixelView in, const RealBox& box, std::int64_t height, std::int64_t width, Interpolation interpolation,
+                 std::uint8_t* out);
+
 }  // namespace qm

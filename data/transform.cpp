@@ -101,6 +101,14 @@ Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const Augment
   return central_box_within(size, config.ratio);
 }
 
+ScaledRegion decode_crop(std::span<const std::uint8_t> encoded, const AugmentConfig& config, const AugmentKey& key,
+                         std::int64_t height, std::int64_t width) {
+  // At the whole size the box has whole pixels and fills the image.
+  constexpr ImageSize kWholeSize{kMaxPixels, kMaxPixels};
+  const auto draw = [&](ImageSize size) { return draw_resized_crop(size, config, key); };
+  return decode_scaled_region(encoded, draw, config.dct_scaling ? ImageSize{height, width} : kWholeSize);
+}
+
 std::vector<PixelOp> draw_pixel_ops(const AugmentConfig& config, const AugmentKey& key, std::int64_t height,
                                     std::int64_t width) {
   std::vector<PixelOp> ops;
@@ -155,8 +163,8 @@ void augment_train(std::span<const std::uint8_t> encoded, const AugmentConfig& c
   if (config.crop != CropMode::kResized) {
     return augment_train(decode_image(encoded), config, key, height, width, out);
   }
-  const Image crop = decode_region(encoded, [&](ImageSize size) { return draw_resized_crop(size, config, key); });
-  resize_into(view_of(crop, whole(crop)), height, width, draw_interpolation(config, key), out);
+  const ScaledRegion crop = decode_crop(encoded, config, key, height, width);
+  resize_into(view_of(crop.image, whole(crop.image)), crop.box, height, width, draw_interpolation(config, key), out);
   augment_pixels(config, key, height, width, out);
 }
 

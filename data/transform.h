@@ -37,6 +37,7 @@ struct AugmentConfig {
   double flip = 0;                                        ///< probability of a horizontal flip
   Interpolation interpolation = Interpolation::kBicubic;  ///< of the resize and of RandAugment's geometric operations
   bool random_interpolation = false;                      ///< either of the two instead, drawn anew each time
+  bool dct_scaling = false;  ///< JPEGs are decoded no larger than kResized needs (decode_scaled_region)
   RandAugmentConfig rand_augment{};
   ColorJitterConfig color_jitter{};
 };
@@ -49,6 +50,10 @@ struct EvalTransformConfig {
 /// The crop that CropMode::kResized draws: as torchvision, up to ten tries at a uniform area and a log-uniform aspect
 /// ratio, then the largest centre crop within the ratios.
 Box draw_resized_crop(ImageSize size, const AugmentConfig& config, const AugmentKey& key);
+
+/// The crop of kResized from an encoded image, of which no more is decoded, to be resized to height × width.
+ScaledRegion decode_crop(std::span<const std::uint8_t> encoded, const AugmentConfig& config, const AugmentKey& key,
+                         std::int64_t height, std::int64_t width);
 
 /// RandAugment's and colour jitter's operations on an image of height × width, in order.
 std::vector<PixelOp> draw_pixel_ops(const AugmentConfig& config, const AugmentKey& key, std::int64_t height,

@@ -56,12 +56,12 @@ class DataBench {
       parts.read += seconds_since(begin);
 
       const auto decoding = Clock::now();
-      const Image image = decode(key, buffers.encoded);
+      const ScaledRegion crop = decode(key, buffers.encoded);
       parts.decode += seconds_since(decoding);
 
       const auto resizing = Clock::now();
-      resize_into(view_of(image, {0, 0, image.height, image.width}), config_.height, config_.width,
-                  config_.augment.interpolation, buffers.pixels.data());
+      resize_into(view_of(crop.image, {0, 0, crop.image.height, crop.image.width}), crop.box, config_.height,
+                  config_.width, config_.augment.interpolation, buffers.pixels.data());
       parts.resize += seconds_since(resizing);
 
       const auto augmenting = Clock::now();
@@ -156,9 +156,13 @@ class DataBench {
     return seconds_since(start) / kCalls;
   }
 
-  Image decode(const AugmentKey& key, std::span<const std::uint8_t> encoded) const {
-    if (config_.augment.crop != CropMode::kResized) return decode_image(encoded);
-    return decode_region(encoded, [&](ImageSize size) { return draw_resized_crop(size, config_.augment, key); });
+  ScaledRegion decode(const AugmentKey& key, std::span<const std::uint8_t> encoded) const {
+    if (config_.augment.crop == CropMode::kResized) {
+      return decode_crop(encoded, config_.augment, key, config_.height, config_.width);
+    }
+    Image image = decode_image(encoded);
+    const RealBox box{0, 0, static_cast<double>(image.height), static_cast<double>(image.width)};
+    return {std::move(image), box};
   }
 
   template <class Body>

@@ -103,7 +103,7 @@ int run_data_grid(std::span<const std::string> arguments, const Environment&) {
   const ShardSet shards(data, split);
   const std::int64_t steps = steps_per_epoch(shards.size(), recipe.train.global_batch);
   count = std::min(count, recipe.train.global_batch);
-  const bool mixes = recipe.mix.mixup > 0 || recipe.mix.cutmix > 0;
+  const bool mixes = recipe.mix.mixes();
   if (mixes) count += count % 2;  // a sample's partner comes with it
 
   bool asked = false;

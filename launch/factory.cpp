@@ -74,7 +74,8 @@ MixConfig mix_config(const Recipe& recipe) {
   return {.mixup = mix.mixup,
           .cutmix = mix.cutmix,
           .probability = mix.probability,
-          .switch_probability = mix.switch_probability};
+          .switch_probability = mix.switch_probability,
+          .cutmix_minmax = mix.cutmix_minmax};
 }
 
 std::int64_t mix_group(const Recipe& recipe) {
@@ -96,6 +97,7 @@ LoaderConfig loader_config(const Recipe& recipe) {
                       .flip = augment.flip,
                       .interpolation = interpolation_of(augment.interpolation),
                       .random_interpolation = augment.interpolation == Resampling::kRandom,
+                      .dct_scaling = recipe.data.dct_scaling,
                       .rand_augment = rand_augment_config(recipe),
                       .color_jitter = {augment.color_jitter, augment.color_jitter_probability}},
           .erasing = erasing_config(augment),

@@ -32,7 +32,7 @@ void copy_to_device(const std::vector<T>& values, const Tensor& bytes) {
 
 }  // namespace
 
-bool mixes(const Recipe& recipe) { return recipe.mix.mixup > 0 || recipe.mix.cutmix > 0; }
+bool mixes(const Recipe& recipe) { return recipe.mix.mixes(); }
 
 std::vector<Share> micro_batches_of(const Recipe& recipe, const Communicator& communicator) {
   // A row's mixing partner is its neighbour, so portions are cut between pairs.

@@ -44,6 +44,7 @@ struct Recipe {
     std::int64_t prefetch = 4;  ///< batches decoded ahead
     std::string shuffle = "full";         ///< "full", or "window": shards in random order, shuffled within a window only
     std::int64_t shuffle_window = 65536;  ///< samples of a window
+    bool dct_scaling = false;  ///< training decodes JPEGs at ½, ¼ or ⅛ where "resized" needs no more; evaluation never
 
     friend bool operator==(const Data&, const Data&) = default;
   } data;
@@ -74,9 +75,13 @@ struct Recipe {
     double cutmix = 0;                ///< α; 0 = off
     double probability = 1;           ///< that a group is mixed at all
     double switch_probability = 0.5;  ///< that a mixed group takes cutmix where both are on
+    /// Turns cutmix on with sides that are a uniform share of the image's, between these, and not by λ; [0, 0] = off.
+    std::array<double, 2> cutmix_minmax{};
     std::int64_t group = 128;         ///< even; divides the global batch unless the global batch is smaller
     std::string mode = "batch";       ///< who shares a draw: "batch" (a group), "pair", "elem" (nobody)
     std::int64_t off_epoch = 0;       ///< from this epoch on nothing is mixed; 0 = never
+
+    bool mixes() const { return mixup > 0 || cutmix > 0 || cutmix_minmax[1] > 0; }
 
     friend bool operator==(const Mix&, const Mix&) = default;
   } mix;

@@ -65,6 +65,9 @@ class CombinationChecker {
       fail({"augment.padding"}, "expected 0, since augment.crop is ", toml_text(augment.crop), ", got ",
            augment.padding);
     }
+    if (recipe_.data.dct_scaling && augment.crop != "resized") {
+      fail({"data.dct_scaling"}, "expected false, since augment.crop is ", toml_text(augment.crop), ", got true");
+    }
     check_ordered("augment.area", augment.area);
     check_ordered("augment.ratio", augment.ratio);
     check_rand_augment(augment.rand_augment);
@@ -106,7 +109,8 @@ class CombinationChecker {
     const Recipe::Mix& mix = recipe_.mix;
     const Recipe::Train& train = recipe_.train;
     if (mix.group % 2 != 0) fail({"mix.group"}, "expected an even number, got ", mix.group);
-    if (mix.mixup == 0 && mix.cutmix == 0) return;
+    check_cutmix_bounds(mix.cutmix_minmax);
+    if (!mix.mixes()) return;
     // Neighbours are mixed with one another, so both must be in the same batch, micro-batch and group.
     if (train.global_batch % 2 != 0) {
       fail({"train.global_batch"}, "expected an even number, since mixup or cutmix is on, got ", train.global_batch);
@@ -117,6 +121,18 @@ class CombinationChecker {
     if (train.global_batch > mix.group && train.global_batch % mix.group != 0) {
       fail({"mix.group", "train.global_batch"}, "expected mix.group to divide train.global_batch, got ", mix.group,
            " and ", train.global_batch);
+    }
+  }
+
+  void check_cutmix_bounds(const std::array<double, 2>& bounds) const {
+    if (bounds[0] == 0 && bounds[1] == 0) return;
+    check_ordered("mix.cutmix_minmax", bounds);
+    for (const std::int64_t extent : {recipe_.model.height, recipe_.model.width}) {
+      const auto pixels = [&](double share) { return static_cast<std::int64_t>(static_cast<double>(extent) * share); };
+      if (pixels(bounds[0]) == pixels(bounds[1])) {
+        fail({"mix.cutmix_minmax"}, "expected at least a pixel of ", extent, " between them, got [",
+             toml_text(bounds[0]), ", ", toml_text(bounds[1]), "]");
+      }
     }
   }
 

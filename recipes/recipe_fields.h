@@ -101,6 +101,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("data.prefetch", data.prefetch, IntegerRange{1, 1024});
   visitor.field("data.shuffle", data.shuffle, Choices(kShuffleNames));
   visitor.field("data.shuffle_window", data.shuffle_window, kPositiveCount);
+  visitor.field("data.dct_scaling", data.dct_scaling);
 
   auto& augment = recipe.augment;
   visitor.field("augment.crop", augment.crop, Choices(kCropNames));
@@ -120,6 +121,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   auto& mix = recipe.mix;
   visitor.field("mix.mixup", mix.mixup, kNotNegative);
   visitor.field("mix.cutmix", mix.cutmix, kNotNegative);
+  visitor.field("mix.cutmix_minmax", mix.cutmix_minmax, kProbability);
   visitor.field("mix.probability", mix.probability, kProbability);
   visitor.field("mix.switch_probability", mix.switch_probability, kProbability);
   visitor.field("mix.group", mix.group, IntegerRange{2, kLargestCount});

@@ -285,6 +285,56 @@ TEST(data, image_region_equals_a_full_decode) {
   }
 }
 
+/// A decoded image at 1 / shrink, as libjpeg gives the whole of it.
+Image whole_at(const Bytes& bytes, std::int64_t shrink) {
+  return decode_scaled_region(
+             bytes, [](ImageSize size) { return Box{0, 0, size.height, size.width}; },
+             [&] {
+               const Image image = decode_image(bytes);
+               return ImageSize{image.height / shrink, image.width / shrink};
+             }())
+      .image;
+}
+
+TEST(data, image_scaled_region_is_no_larger_than_needed) {
+  const Bytes bytes = encode_jpeg(gradient_image(203, 331), 90);
+  const auto region = [&](const Box& box, ImageSize least) {
+    return decode_scaled_region(bytes, [&](ImageSize) { return box; }, least);
+  };
+  for (const std::int64_t shrink : {1, 2, 4, 8}) {
+    const Image whole = whole_at(bytes, shrink);
+    ASSERT_EQ(whole.height, (203 + shrink - 1) / shrink);
+    ASSERT_EQ(whole.width, (331 + shrink - 1) / shrink);
+    for (const Box& box : {Box{0, 0, 203, 331}, Box{17, 33, 120, 160}, Box{101, 7, 80, 81}, Box{43, 211, 160, 120}}) {
+      const ImageSize least{box.height / shrink, box.width / shrink};
+      const ScaledRegion scaled = region(box, least);
+      // The box lies where it lay, and what surrounds it is what the whole image has there.
+      const std::int64_t top = box.top / shrink, left = box.left / shrink;
+      const double s = static_cast<double>(shrink);
+      EXPECT_DOUBLE_EQ(scaled.box.top + static_cast<double>(top), static_cast<double>(box.top) / s);
+      EXPECT_DOUBLE_EQ(scaled.box.left + static_cast<double>(left), static_cast<double>(box.left) / s);
+      EXPECT_DOUBLE_EQ(scaled.box.height, static_cast<double>(box.height) / s);
+      EXPECT_DOUBLE_EQ(scaled.box.width, static_cast<double>(box.width) / s);
+      ASSERT_EQ(scaled.image.height, (box.top + box.height + shrink - 1) / shrink - top);
+      ASSERT_EQ(scaled.image.width, (box.left + box.width + shrink - 1) / shrink - left);
+      for (std::int64_t y = 0; y < scaled.image.height; ++y) {
+        const auto* expected = whole.pixels.data() + ((top + y) * whole.width + left) * 3;
+        ASSERT_TRUE(std::equal(expected, expected + scaled.image.width * 3,
+                               scaled.image.pixels.data() + y * scaled.image.width * 3))
+            << shrink << ": " << box.top << ", " << box.left;
+      }
+      // A pixel more than fits asks for the next larger one.
+      const ScaledRegion larger = region(box, {least.height, box.width / shrink + 1});
+      EXPECT_DOUBLE_EQ(larger.box.height, shrink > 1 ? 2 * scaled.box.height : scaled.box.height);
+    }
+  }
+  const Bytes png = encode_png(noise_image(64, 64, 3));
+  const ScaledRegion whole =
+      decode_scaled_region(png, [](ImageSize) { return Box{8, 16, 32, 40}; }, ImageSize{1, 1});
+  EXPECT_EQ(whole.image.pixels, decode_region(png, [](ImageSize) { return Box{8, 16, 32, 40}; }).pixels);
+  EXPECT_EQ(whole.box.height, 32);
+}
+
 TEST(data, image_errors_name_the_cause) {
   EXPECT_EQ(error_of({}), "empty file");
   const std::string text = "not an image";

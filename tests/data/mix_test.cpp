@@ -114,6 +114,33 @@ TEST(data, mix_box_and_weight_agree) {
   EXPECT_LT(clipped, static_cast<int>(kDraws));
 }
 
+// timm's rand_bbox_minmax: every side and place that its bounds, exclusive above, leave, equally often.
+TEST(data, mix_box_between_bounds_is_uniform) {
+  constexpr std::uint32_t kDraws = 60000;
+  constexpr std::int64_t kExtent = 40;  // sides of 8 … 31
+  const MixConfig config{.cutmix_minmax = {0.2, 0.8}};
+  std::vector<double> sides(kExtent), begins_of_shortest(kExtent);
+  for (std::uint32_t step = 0; step < kDraws; ++step) {
+    const MixGroup mix = draw_mix(config, 11, step, 0, kExtent, 2 * kExtent);
+    const std::int64_t height = mix.bottom - mix.top, width = mix.right - mix.left;
+    ASSERT_EQ(mix.pixel_weight, 1);
+    ASSERT_TRUE(height >= 8 && height < 32 && width >= 16 && width < 64) << height << " x " << width;
+    ASSERT_TRUE(mix.top >= 0 && mix.bottom < kExtent && mix.left >= 0 && mix.right < 2 * kExtent);
+    ASSERT_DOUBLE_EQ(mix.target_weight, 1 - static_cast<double>(height * width) / (2 * kExtent * kExtent));
+    sides[static_cast<std::size_t>(height)] += 24.0 / kDraws;
+    if (height == 8) begins_of_shortest[static_cast<std::size_t>(mix.top)] += 32.0 * 24 / kDraws;
+  }
+  for (std::size_t side = 8; side < 32; ++side) EXPECT_NEAR(sides[side], 1, 0.1) << side;        // 5 deviations
+  for (std::size_t top = 0; top < 32; ++top) EXPECT_NEAR(begins_of_shortest[top], 1, 0.57) << top;  // 5 deviations
+}
+
+TEST(data, mix_box_between_bounds_is_on_like_cutmix) {
+  const MixConfig config{.mixup = 0.8, .switch_probability = 0.25, .cutmix_minmax = {0.2, 0.8}};
+  int cut = 0;
+  for (std::uint32_t step = 0; step < 20000; ++step) cut += has_box(draw(config, step));
+  EXPECT_NEAR(cut / 20000.0, 0.25, 0.013);
+}
+
 TEST(data, mix_groups_and_steps_draw_independently) {
   const MixConfig config{.mixup = 0.8};
   EXPECT_EQ(draw(config, 3, 2).pixel_weight, draw(config, 3, 2).pixel_weight);

@@ -193,6 +193,51 @@ TEST(data, transform_augment_resized_is_crop_resize_flip) {
   }
 }
 
+double mean_difference(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::abs(int{a[i]} - int{b[i]});
+  return sum / static_cast<double>(a.size());
+}
+
+/// Waves of some 120 pixels, as a JPEG of high quality.
+std::vector<std::uint8_t> waves(std::int64_t height, std::int64_t width) {
+  Image image{height, width, {}};
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        const double wave = std::sin(0.05 * static_cast<double>(x) + c) * std::cos(0.055 * static_cast<double>(y));
+        image.pixels.push_back(static_cast<std::uint8_t>(128 + 100 * wave));
+      }
+    }
+  }
+  return encode_jpeg(image, 97);
+}
+
+// The scaled crop shows the same place: a crop a pixel beside is another by twice as much.
+TEST(data, transform_dct_scaling_keeps_the_crop) {
+  const auto bytes = waves(403, 501);
+  const Image image = decode_image(bytes);
+  constexpr std::int64_t kSide = 40;
+  std::map<std::int64_t, int> shrinks;
+  for (std::uint32_t position = 0; position < 60; ++position) {
+    AugmentConfig config{.crop = CropMode::kResized};
+    std::vector<std::uint8_t> whole(kSide * kSide * 3), scaled(whole.size());
+    augment_train(bytes, config, key_of(position), kSide, kSide, whole.data());
+    EXPECT_EQ(whole, augmented(image, config, key_of(position), kSide, kSide));
+    config.dct_scaling = true;
+    augment_train(bytes, config, key_of(position), kSide, kSide, scaled.data());
+    Box box = draw_resized_crop({image.height, image.width}, config, key_of(position));
+    const ScaledRegion crop = decode_crop(bytes, config, key_of(position), kSide, kSide);
+    EXPECT_GE(crop.box.height, kSide);
+    EXPECT_GE(crop.box.width, kSide);
+    ++shrinks[std::lround(static_cast<double>(box.height) / crop.box.height)];
+    box.left += box.left + box.width < image.width ? 1 : -1;
+    EXPECT_LT(mean_difference(scaled, whole), mean_difference(resize(image, box, kSide, kSide, kBicubic).pixels, whole) / 2)
+        << "position " << position << ", crop " << box.height << " x " << box.width;
+  }
+  EXPECT_TRUE(shrinks[2] > 0 && shrinks[4] > 0 && shrinks[8] > 0);
+}
+
 TEST(data, transform_augment_pad_reaches_every_shift) {
   constexpr int kPadding = 2, kDraws = 5000;
   const Image image = noise_image(6, 7, 3);

@@ -93,6 +93,7 @@ repeats = 2
 [mix]
 mixup = 0.8
 cutmix = 1
+cutmix_minmax = [0.2, 0.75]
 probability = 0.9
 switch_probability = 0.25
 group = 8
@@ -165,6 +166,7 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.augment.repeats, 2);
   EXPECT_EQ(r.mix.mixup, 0.8);
   EXPECT_EQ(r.mix.cutmix, 1);
+  EXPECT_EQ(r.mix.cutmix_minmax, (std::array<double, 2>{0.2, 0.75}));
   EXPECT_EQ(r.mix.probability, 0.9);
   EXPECT_EQ(r.mix.switch_probability, 0.25);
   EXPECT_EQ(r.mix.group, 8);
@@ -416,6 +418,25 @@ TEST(recipes, impossible_augmentation) {
             "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"random\"");
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 63\n"),
             "r.toml:12: eval.resize: expected 0 or at least the 64 pixels of model.image_size, got 63");
+}
+
+TEST(recipes, dct_scaling_needs_a_resized_crop) {
+  EXPECT_TRUE(minimal({"data.dct_scaling=true", "augment.crop=resized"}).data.dct_scaling);
+  EXPECT_EQ(error_of(kMinimal + "[data]\ndct_scaling = true\n"),
+            "r.toml:12: data.dct_scaling: expected false, since augment.crop is \"none\", got true");
+  const Recipe recipe = minimal({"data.dct_scaling=true", "augment.crop=resized"});
+  EXPECT_EQ(Recipe::parse(recipe.to_toml(), "other.toml"), recipe) << recipe.to_toml();
+}
+
+TEST(recipes, cutmix_bounds) {
+  EXPECT_FALSE(minimal({}).mix.mixes());
+  EXPECT_TRUE(minimal({"mix.cutmix_minmax=[0.2, 0.8]"}).mix.mixes());
+  EXPECT_EQ(error_of(kMinimal + "[mix]\ncutmix_minmax = [0.8, 0.2]\n"),
+            "r.toml:12: mix.cutmix_minmax: expected [least, greatest], got [0.8, 0.2]");
+  EXPECT_EQ(error_of(kMinimal + "[mix]\ncutmix_minmax = [0.5, 0.51]\n"),
+            "r.toml:12: mix.cutmix_minmax: expected at least a pixel of 64 between them, got [0.5, 0.51]");
+  EXPECT_EQ(error_of(minimal_with("global_batch = 64", "global_batch = 63") + "[mix]\ncutmix_minmax = [0, 1]\n"),
+            "r.toml:6: train.global_batch: expected an even number, since mixup or cutmix is on, got 63");
 }
 
 TEST(recipes, impossible_batches) {
