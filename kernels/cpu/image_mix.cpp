@@ -5,14 +5,11 @@
 namespace qm::cpu {
 namespace {
 
-/// A value of an image before it is mixed: `at` counts values, (i, j, c) says the same.
+/// A value of an image before it is mixed.
 template <class T>
-T own_value(const ImageMix<T>& p, std::int64_t row, std::int64_t at, T scale, T shift) {
-  const std::int64_t image = p.height * p.width * 3;
-  const T value = static_cast<T>(p.images[row * image + at]) * scale - shift;
-  if (!p.erased) return value;
-  const std::int64_t i = at / (p.width * 3), j = at / 3 % p.width;
-  return erased_or(value, p.erased + row * p.boxes, p.boxes, i, j, p.width, static_cast<int>(at % 3));
+T own_value(const ImageMix<T>& p, std::int64_t row, std::int64_t i, std::int64_t j, int c, T scale, T shift) {
+  const T value = static_cast<T>(p.images[((row * p.height + i) * p.width + j) * 3 + c]) * scale - shift;
+  return p.erased ? erased_or(value, p.erased + row * p.boxes, p.boxes, i, j, p.width, c) : value;
 }
 
 template <class T>
@@ -30,10 +27,10 @@ void write_pixels(const ImageMix<T>& p, std::int64_t row, const MixGroup& mix) {
       const T own_weight = boxed ? T(0) : weight;
       for (int c = 0; c < 3; ++c) {
         const std::int64_t at = (i * p.width + j) * 3 + c;
-        T value = own_value(p, row, at, scale[c], shift[c]);
+        T value = own_value(p, row, i, j, c, scale[c], shift[c]);
         // The last row of an unmixed batch may have no partner.
         if (own_weight != T(1)) {
-          value = own_weight * value + (T(1) - own_weight) * own_value(p, row ^ 1, at, scale[c], shift[c]);
+          value = own_weight * value + (T(1) - own_weight) * own_value(p, row ^ 1, i, j, c, scale[c], shift[c]);
         }
         p.x[row * image + at] = value;
       }
