@@ -25,14 +25,16 @@ constexpr int kTable = kChannels * kValues;
 // A stage of the chain: in, out (batch, height, width, 3), ops (batch, ops_per_image) of which the stage's are at
 // `number`.
 struct Stage {
-  std::int64_t height, width, ops_per_image, number;
+  int height, width;
+  std::int64_t ops_per_image, number;
   const PixelOp* ops;
   const std::uint8_t* in;
   std::uint8_t* out;
 
-  __device__ const PixelOp& op(std::int64_t image) const { return ops[image * ops_per_image + number]; }
-  __device__ int pixels() const { return static_cast<int>(height * width); }
-  __device__ std::int64_t image_bytes() const { return height * width * kChannels; }
+  // A copy: bytes that are written might be its own, for all the compiler knows.
+  __device__ PixelOp op(std::int64_t image) const { return ops[image * ops_per_image + number]; }
+  __device__ int pixels() const { return height * width; }
+  __device__ std::int64_t image_bytes() const { return std::int64_t{height} * width * kChannels; }
 };
 
 // What a stage gathers about images: counts (batch, 3, 256), greys (batch); both 0 between stages. tables (batch, 3,
@@ -103,7 +105,7 @@ struct ChannelSummary {
 // A block an image, a thread a value.
 __global__ void pixel_table_kernel(Stage stage, Gathered gathered) {
   const std::int64_t image = blockIdx.x;
-  const PixelOp& op = stage.op(image);
+  const PixelOp op = stage.op(image);
   if (!has_table(op.kind)) return;
   const int value = static_cast<int>(threadIdx.x);
   const auto factor = static_cast<float>(op.argument);
@@ -174,11 +176,12 @@ __device__ __forceinline__ void sample(const Stage& stage, const std::uint8_t* i
 
 __device__ __forceinline__ void sharpen_pixel(const Stage& stage, const std::uint8_t* in, int pixel, float factor,
                                               std::uint8_t* out) {
-  const std::int64_t i = pixel / stage.width, j = pixel % stage.width, at = std::int64_t{pixel} * kChannels;
+  const int i = pixel / stage.width, j = pixel % stage.width;
+  const std::int64_t at = std::int64_t{pixel} * kChannels;
   const bool edge = i == 0 || j == 0 || i == stage.height - 1 || j == stage.width - 1;
   for (int c = 0; c < kChannels; ++c) {
     const std::uint8_t value = in[at + c];
-    const std::uint8_t dull = edge ? value : pixel::smoothed(in + at + c, stage.width * kChannels);
+    const std::uint8_t dull = edge ? value : pixel::smoothed(in + at + c, std::int64_t{stage.width} * kChannels);
     out[c] = pixel::blended(dull, value, factor);
   }
 }
@@ -186,7 +189,7 @@ __device__ __forceinline__ void sharpen_pixel(const Stage& stage, const std::uin
 // Grid (batch, parts of an image); images that are blurred are left to box_filter_kernel.
 __global__ void pixel_apply_kernel(Stage stage, const std::uint8_t* tables) {
   const std::int64_t image = blockIdx.x;
-  const PixelOp& op = stage.op(image);
+  const PixelOp op = stage.op(image);
   if (op.kind == PixelOpKind::kBlur) return;
   __shared__ std::uint8_t table[kTable];
   const bool looks_up = has_table(op.kind);
@@ -229,16 +232,16 @@ __global__ void pixel_apply_kernel(Stage stage, const std::uint8_t* tables) {
 // parts of an image). The edge pixels continue outside.
 __global__ void box_filter_kernel(Stage stage, const std::uint8_t* in, std::uint8_t* out, bool along_rows) {
   const std::int64_t image = blockIdx.x;
-  const PixelOp& op = stage.op(image);
+  const PixelOp op = stage.op(image);
   if (op.kind != PixelOpKind::kBlur) return;
   const pixel::BoxFilter filter = pixel::box_filter(static_cast<float>(op.argument));
   in += image * stage.image_bytes();
   out += image * stage.image_bytes();
   for (int i = first_pixel(); i < stage.pixels(); i += pixel_stride()) {
-    const std::int64_t y = i / stage.width, x = i % stage.width;
+    const int y = i / stage.width, x = i % stage.width;
     const std::int64_t at = along_rows ? x : y, extent = along_rows ? stage.width : stage.height;
-    const std::int64_t step = along_rows ? kChannels : stage.width * kChannels;
-    const std::uint8_t* line = in + (along_rows ? y * stage.width : x) * kChannels;
+    const std::int64_t step = along_rows ? kChannels : std::int64_t{stage.width} * kChannels;
+    const std::uint8_t* line = in + (along_rows ? std::int64_t{y} * stage.width : x) * kChannels;
     for (int c = 0; c < kChannels; ++c) {
       const auto value = [&](std::int64_t place) -> std::uint32_t {
         return line[(place < 0 ? 0 : place >= extent ? extent - 1 : place) * step + c];
@@ -269,7 +272,7 @@ void pixel_ops(const Stream& stream, const PixelOps& p) {
   qm::zero_bytes(stream, counts.data(), static_cast<std::size_t>(p.batch * kTable) * sizeof(int));
   qm::zero_bytes(stream, greys.data(), static_cast<std::size_t>(p.batch) * sizeof(unsigned long long));
 
-  Stage stage{p.height, p.width, p.ops_per_image, 0, p.ops, p.images, nullptr};
+  Stage stage{static_cast<int>(p.height), static_cast<int>(p.width), p.ops_per_image, 0, p.ops, p.images, nullptr};
   for (; stage.number < p.ops_per_image; ++stage.number) {
     const bool ends_in_out = (p.ops_per_image - stage.number) % 2 == 1;  // the last stage does
     stage.out = ends_in_out ? p.out : between.data();

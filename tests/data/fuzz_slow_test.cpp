@@ -96,9 +96,11 @@ TEST(data, fuzz_slow_image_decoders) {
                                     exif, encode_png(noise_image(9, 7, 1)), encode_png(slope_image(20, 20, 2))};
   fuzz(seeds, [](const Bytes& bytes) {
     exif_orientation(bytes);
-    decode_region(bytes, [](ImageSize size) {
+    const auto part = [](ImageSize size) {
       return Box{size.height / 3, size.width / 4, (size.height + 1) / 2, (size.width + 1) / 2};
-    });
+    };
+    decode_region(bytes, part);
+    for (const std::int64_t least : {1, 3}) decode_scaled_region(bytes, part, {least, least});
     const Image image = decode_image(bytes);
     ASSERT_EQ(image.pixels.size(), static_cast<std::size_t>(image.height * image.width * 3));
   });

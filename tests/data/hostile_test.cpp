@@ -2,6 +2,7 @@
 // QM_DATA_DIR points; without them the tests are skipped.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <set>
@@ -62,6 +63,27 @@ TEST(data, hostile_slow_all_real_images_pack_verify_and_decode) {
     for (std::int64_t y = 0; y < box.height; ++y) {
       const auto row = image.pixels.begin() + ((box.top + y) * image.width + box.left) * 3;
       ASSERT_TRUE(std::equal(row, row + box.width * 3, region.pixels.begin() + y * box.width * 3)) << set.describe(i);
+    }
+    // And so it is of the image scaled down, whose pixels are close to means of the image's.
+    const auto at_half = [&](const Box& part) {
+      return decode_scaled_region(bytes, [&](ImageSize) { return part; }, {part.height / 2, part.width / 2}).image;
+    };
+    const Image half = at_half({0, 0, image.height, image.width}), half_region = at_half(box);
+    ASSERT_EQ(half.height, (image.height + 1) / 2) << set.describe(i);
+    ASSERT_EQ(half.width, (image.width + 1) / 2);
+    double difference = 0;
+    for (std::int64_t y = 0; y < image.height / 2; ++y) {
+      for (std::int64_t x = 0; x < image.width / 2 * 3; ++x) {
+        const auto* four = image.pixels.data() + (2 * y * image.width + x / 3 * 2) * 3 + x % 3;
+        const double mean = (four[0] + four[3] + four[image.width * 3] + four[image.width * 3 + 3]) / 4.0;
+        difference += std::abs(half.pixels[static_cast<std::size_t>(y * half.width * 3 + x)] - mean);
+      }
+    }
+    EXPECT_LT(difference / static_cast<double>(half.height * half.width * 3), 4) << set.describe(i);
+    for (std::int64_t y = 0; y < half_region.height; ++y) {
+      const auto row = half.pixels.begin() + ((box.top / 2 + y) * half.width + box.left / 2) * 3;
+      ASSERT_TRUE(std::equal(row, row + half_region.width * 3, half_region.pixels.begin() + y * half_region.width * 3))
+          << set.describe(i);
     }
   }
 }
