@@ -28,5 +28,17 @@ TEST(gpu, training_sees_the_images_that_it_sees_on_the_cpu) {
   EXPECT_EQ(project.hash(project.checkpoint("graph", 10)), project.hash(project.checkpoint("eager", 10)));
 }
 
+TEST(gpu, bench_data_times_what_the_gpu_does) {
+  QM_NEEDS_GPU();
+  const SmallProject project;
+  const ProgramResult result = run_quadmamba({"bench", "data", project.recipe(), "--data", project.data(), "--threads",
+                                              "2", "--seconds", "1", "--batch", "16", "--device", "cuda"});
+  EXPECT_EQ(result.exit_code, 0) << result.describe();
+  for (const char* part : {"flip", "read and decode whole", "copy to cuda:0", "RandAugment there", "all of it there",
+                           "loader, to tensors on cuda:0"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part << result.describe();
+  }
+}
+
 }  // namespace
 }  // namespace qm
