@@ -51,7 +51,7 @@ struct PixelOps {
   std::int64_t ops_per_image;
   const std::uint8_t* images;
   const PixelOp* ops;  ///< device memory
-  bool blurs;          ///< kBlur may be among the ops: a GPU queues its passes only then, and else leaves it undone
+  bool blurs;          ///< kBlur may be among the ops; else it does nothing, and a GPU queues no passes for it
   std::uint8_t* out;
 };
 

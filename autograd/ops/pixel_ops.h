@@ -7,7 +7,7 @@
 namespace qm {
 
 /// images (B, H, W, 3) uint8, ops uint8 (B, operations · sizeof(PixelOp)) where the images are → the images with each
-/// one's operations done, in a tensor of its own. `blurs`: PixelOpKind::kBlur may be among them.
+/// one's operations done, in a tensor of its own. `blurs`: PixelOpKind::kBlur may be among them; else it does nothing.
 Tensor apply_pixel_ops(const Tensor& images, const Tensor& ops, bool blurs);
 
 }  // namespace qm

@@ -145,7 +145,9 @@ void pixel_ops(const PixelOps& p) {
       std::uint8_t* pixels = p.out + row * image;
       std::memcpy(pixels, p.images + row * image, static_cast<std::size_t>(image));
       for (std::int64_t k = 0; k < p.ops_per_image; ++k) {
-        apply_pixel_op(p.ops[row * p.ops_per_image + k], pixels, p.height, p.width, scratch);
+        const PixelOp& op = p.ops[row * p.ops_per_image + k];
+        if (op.kind == PixelOpKind::kBlur && !p.blurs) continue;
+        apply_pixel_op(op, pixels, p.height, p.width, scratch);
       }
     }
   }

@@ -26,6 +26,7 @@ constexpr int kTable = kChannels * kValues;
 // `number`.
 struct Stage {
   int height, width;
+  bool blurs;
   std::int64_t ops_per_image, number;
   const PixelOp* ops;
   const std::uint8_t* in;
@@ -190,7 +191,7 @@ __device__ __forceinline__ void sharpen_pixel(const Stage& stage, const std::uin
 __global__ void pixel_apply_kernel(Stage stage, const std::uint8_t* tables) {
   const std::int64_t image = blockIdx.x;
   const PixelOp op = stage.op(image);
-  if (op.kind == PixelOpKind::kBlur) return;
+  if (op.kind == PixelOpKind::kBlur && stage.blurs) return;
   __shared__ std::uint8_t table[kTable];
   const bool looks_up = has_table(op.kind);
   if (looks_up) {
@@ -272,7 +273,8 @@ void pixel_ops(const Stream& stream, const PixelOps& p) {
   qm::zero_bytes(stream, counts.data(), static_cast<std::size_t>(p.batch * kTable) * sizeof(int));
   qm::zero_bytes(stream, greys.data(), static_cast<std::size_t>(p.batch) * sizeof(unsigned long long));
 
-  Stage stage{static_cast<int>(p.height), static_cast<int>(p.width), p.ops_per_image, 0, p.ops, p.images, nullptr};
+  Stage stage{
+      static_cast<int>(p.height), static_cast<int>(p.width), p.blurs, p.ops_per_image, 0, p.ops, p.images, nullptr};
   for (; stage.number < p.ops_per_image; ++stage.number) {
     const bool ends_in_out = (p.ops_per_image - stage.number) % 2 == 1;  // the last stage does
     stage.out = ends_in_out ? p.out : between.data();

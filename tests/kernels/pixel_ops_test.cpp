@@ -224,12 +224,6 @@ std::vector<PixelOp> all_ops(std::int64_t height, std::int64_t width) {
   return ops;
 }
 
-bool blurs(const std::vector<Chain>& chains) {
-  return std::ranges::any_of(chains, [](const Chain& chain) {
-    return std::ranges::any_of(chain, [](const PixelOp& op) { return op.kind == PixelOpKind::kBlur; });
-  });
-}
-
 /// Noise, slopes, one colour, two values, a channel that is empty: what histograms are in.
 std::vector<Image> kinds_of_images(std::int64_t height, std::int64_t width) {
   std::vector<Image> images{noise_image(height, width, 5), slope_image(height, width, 6), slope_image(height, width, 7),
@@ -258,6 +252,8 @@ TEST(kernels, pixel_ops_of_a_batch_are_those_of_its_images) {
   const Tensor batch = batch_of(images);
   EXPECT_EQ(apply_pixel_ops(batch, ops_of(chains), true).to_vector<std::uint8_t>(), expected);
   EXPECT_EQ(batch.to_vector<std::uint8_t>(), batch_of(images).to_vector<std::uint8_t>()) << "the images were changed";
+  const Tensor blur = ops_of(std::vector<Chain>(60, {{.kind = PixelOpKind::kBlur, .argument = 1}}));
+  EXPECT_EQ(apply_pixel_ops(batch, blur, false).to_vector<std::uint8_t>(), batch.to_vector<std::uint8_t>());
   const Tensor none = Tensor::from(Bytes{}, {60, 0});
   EXPECT_EQ(apply_pixel_ops(batch, none, false).to_vector<std::uint8_t>(), batch.to_vector<std::uint8_t>());
 }
@@ -279,9 +275,8 @@ TEST(kernels, pixel_ops_errors_name_what_came) {
                "expected images of shape");
 }
 
-void expect_gpu_equals_cpu(const std::vector<Image>& images, const std::vector<Chain>& chains) {
+void expect_gpu_equals_cpu(const std::vector<Image>& images, const std::vector<Chain>& chains, bool may_blur) {
   const Tensor batch = batch_of(images), ops = ops_of(chains);
-  const bool may_blur = blurs(chains);
   const Bytes cpu = apply_pixel_ops(batch, ops, may_blur).to_vector<std::uint8_t>();
   const Tensor there = batch.to(test::kGpu);
   const Bytes gpu = apply_pixel_ops(there, ops.to(test::kGpu), may_blur).to_vector<std::uint8_t>();
@@ -303,7 +298,7 @@ TEST(gpu, pixel_ops_equal_the_cpu_bit_for_bit) {
     for (const Image& image : kinds_of_images(height, width)) {
       std::vector<Chain> chains;
       for (const PixelOp& op : all_ops(height, width)) chains.push_back({op});
-      expect_gpu_equals_cpu(std::vector<Image>(chains.size(), image), chains);
+      expect_gpu_equals_cpu(std::vector<Image>(chains.size(), image), chains, true);
     }
   }
 }
@@ -323,7 +318,8 @@ TEST(gpu, pixel_ops_equal_the_cpu_in_chains) {
       }
       chains.push_back(chain);
     }
-    expect_gpu_equals_cpu(images, chains);
+    expect_gpu_equals_cpu(images, chains, true);
+    expect_gpu_equals_cpu(images, chains, false);  // as if no operation were a blur
   }
 }
 
