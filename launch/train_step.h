@@ -29,7 +29,7 @@ std::vector<Share> micro_batches_of(const Recipe& recipe, const Communicator& co
 
 class TrainStep {
  public:
-  /// `network` and `communicator` must outlive the step.
+  /// `recipe`, `network` and `communicator` must outlive the step.
   TrainStep(const Recipe& recipe, Network& network, Communicator& communicator);
 
   /// The rank's next micro-batch of the step to come. All of a step's, in order, before its run().
