@@ -45,6 +45,8 @@ for program in "$qm_tests" "$quadmamba"; do
   [[ -x $program ]] || fail "$program: no program"
 done
 
+export QM_PROGRAM="$quadmamba"  # for the tests that run it
+
 work="$(mktemp --directory)"
 trap 'rm -rf "$work"' EXIT
 readonly body="$work/body" log="$work/log"
@@ -126,8 +128,8 @@ tests_not_reached() {
 }
 
 # Library kernels (linear, conv2d) are not ours to check and take hours; golden tests are whole models; one allocator
-# test fails an allocation on purpose.
-readonly op_tests='gpu.*-gpu.golden_*:gpu.allocator_*:gpu.parity_linear:gpu.parity_conv2d:gpu.bf16_linear:gpu.bf16_conv2d'
+# test fails an allocation on purpose; training is more than ops.
+readonly op_tests='gpu.*-gpu.golden_*:gpu.allocator_*:gpu.train*:gpu.bench_*:gpu.parity_linear:gpu.parity_conv2d:gpu.bf16_linear:gpu.bf16_conv2d'
 
 # Lines that begin with ========= but for a header, a summary and the note of a program that was ended.
 findings() {
@@ -196,8 +198,10 @@ else
   step_left_out "compute-sanitizer on ${op_tests#*-}" "see tests/gpu_report.sh"
   for tool in memcheck initcheck; do run_sanitizer "$tool" "$op_tests"; done
   # The sweeps take racecheck a hundred times as long as all others.
-  run_sanitizer racecheck "$op_tests:gpu.bf16_*_scan"
-  run_sanitizer racecheck 'gpu.bf16_*_scan' "of the sweeps"
+  run_sanitizer racecheck "$op_tests:gpu.bf16_*_scan*"
+  for scan in selective_scan cross_scan quad_scan_quadtree quad_scan_window_raster; do
+    run_sanitizer racecheck "gpu.bf16_$scan" "of $scan"
+  done
 fi
 
 # ---- the report ------------------------------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ ProgramResult run_program(const std::vector<std::string>& command, const RunOpti
 }
 
 ProgramResult run_quadmamba(const std::vector<std::string>& arguments, const RunOptions& options) {
-  std::vector<std::string> command{QM_PROGRAM};
+  // tests/gpu_report.sh runs both programs where another machine has built them, and says where this one lies.
+  const char* elsewhere = std::getenv("QM_PROGRAM");
+  std::vector<std::string> command{elsewhere ? elsewhere : QM_PROGRAM};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run_program(command, options);
 }
