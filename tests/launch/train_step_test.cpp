@@ -33,6 +33,8 @@ Recipe recipe_of(Precision precision, bool graph) {
     [train]
     global_batch = 8
     epochs = 1
+    [optimizer]
+    learning_rate = 1e-3
   )", "train_step_test");
   recipe.precision = precision;
   recipe.train.graph = graph;
