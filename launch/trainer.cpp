@@ -336,7 +336,7 @@ void Trainer::run_evaluation() {
   log_.evaluation(state_.step, state_.epoch, "model", trained);
   if (ema.defined()) log_.evaluation(state_.step, state_.epoch, "ema", averaged);
   state_.evaluation_pending = false;
-  // Logits that are no numbers are never beaten, so they count as right.
+  // Some logits that are numbers among others that are not make no model that is worth keeping.
   const auto worth = [](const EvalResult& result) { return std::isfinite(result.loss) ? result.top1 : 0; };
   const double top1 = std::max(worth(trained), worth(averaged));
   new_best_ = state_.best_step == 0 || top1 > state_.best_top1;

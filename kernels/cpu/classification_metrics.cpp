@@ -18,11 +18,12 @@ void classification_metrics(const ClassificationMetrics<T>& p) {
     std::int64_t rank = 0;
     for (std::int64_t c = 0; c < p.classes; ++c) {
       sum += std::exp(static_cast<double>(logits[c]) - largest);
-      rank += logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
+      rank += std::isnan(logits[c]) || logits[c] > logits[label] || (logits[c] == logits[label] && c < label);
     }
     p.sums[0] += largest + std::log(sum) - static_cast<double>(logits[label]);
-    p.sums[1] += rank < 1;
-    p.sums[2] += rank < 5;
+    const bool is_number = !std::isnan(logits[label]);
+    p.sums[1] += is_number && rank < 1;
+    p.sums[2] += is_number && rank < 5;
     p.sums[3] += 1;
   }
 }

@@ -4,8 +4,8 @@
 #include "kernels/cuda/column_sum.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-// A row with label l: cross-entropy ln Σ_c e^{x_c} − x_l; rank = #{x_c > x_l} + #{x_c = x_l, c < l}, a hit in top-1 below
-// 1, in top-5 below 5.
+// A row with label l: cross-entropy ln Σ_c e^{x_c} − x_l; rank = #{x_c > x_l or NaN} + #{x_c = x_l, c < l}, a hit in top-1
+// below 1, in top-5 below 5, unless x_l is NaN.
 namespace qm::cuda {
 namespace {
 
@@ -28,14 +28,14 @@ __global__ void classification_metrics_kernel(ClassificationMetrics<T> p, double
   for (std::int64_t c = threadIdx.x; c < p.classes; c += kBlock) {
     const double logit = to_real(logits[c]);
     sum += exp(logit - largest);
-    ahead += logit > of_label || (logit == of_label && c < label);
+    ahead += isnan(logit) || logit > of_label || (logit == of_label && c < label);
   }
   sum = block_sum(sum);
   const long long rank = block_sum(ahead);
   if (threadIdx.x != 0) return;
   results[0] = largest + log(sum) - of_label;
-  results[1] = rank < 1;
-  results[2] = rank < 5;
+  results[1] = !isnan(of_label) && rank < 1;
+  results[2] = !isnan(of_label) && rank < 5;
   results[3] = 1;
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "tests/support/tensors.h"
@@ -50,6 +51,17 @@ TEST(autograd, classification_metrics_survives_large_logits) {
   const Tensor sums = filled({4}, 0);
   add_classification_metrics(doubles({1, 2}, {1e5, -1e5}), integers({1}), sums);
   EXPECT_EQ(values_of(sums)[0], 2e5);
+}
+
+// A network that computes NaNs has not recognised anything. Row 0: at the label. Row 1: elsewhere, which costs one place.
+TEST(autograd, classification_metrics_nan_is_no_hit) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Tensor sums = filled({4}, 0);
+  add_classification_metrics(doubles({2, 3}, {nan, 1, 2,  //
+                                              3, nan, 1}), integers({0, 0}), sums);
+  EXPECT_EQ(values_of(sums)[1], 0);
+  EXPECT_EQ(values_of(sums)[2], 1);
+  EXPECT_EQ(values_of(sums)[3], 2);
 }
 
 TEST(autograd, classification_metrics_errors_name_shapes) {

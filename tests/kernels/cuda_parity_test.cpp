@@ -369,6 +369,21 @@ Tensor erased_rows(std::int64_t rows) {
   return Tensor::from(bytes, {rows, static_cast<std::int64_t>(2 * sizeof(ErasedBox))});
 }
 
+TEST(gpu, parity_classification_metrics_of_nan) {
+  QM_NEEDS_GPU();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Tensor logits = doubles({3, 3}, {nan, 1, 2, 3, nan, 1, 1, 2, 3}).to(DType::kFloat32);
+  std::vector<std::vector<double>> hits;
+  for (const Device device : {Device{}, kGpu}) {
+    const Tensor sums = Tensor::zeros({4}, DType::kFloat64, device);
+    add_classification_metrics(logits.to(device), integers({0, 0, 2}).to(device), sums);
+    const std::vector<double> values = sums.to(Device{}).to_vector<double>();
+    hits.push_back({values.begin() + 1, values.end()});
+  }
+  EXPECT_EQ(hits[0], (std::vector<double>{1, 2, 3}));
+  EXPECT_EQ(hits[1], hits[0]);
+}
+
 TEST(gpu, parity_image_mix) {
   QM_NEEDS_GPU();
   const ImageNormalization normalization{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
