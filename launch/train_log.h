@@ -15,7 +15,7 @@ struct StepReport {
   std::int64_t step = 0, end_step = 0;  ///< optimizer steps done, and those of the whole run
   std::int64_t steps_per_epoch = 0, epochs = 0, global_batch = 0;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  double wait_seconds = 0;        ///< spent on the loader since the run's start
+  double wait_seconds = 0;        ///< since the run's start, that the device had no work for want of data, at most
   std::int64_t memory_bytes = 0;  ///< peak
 };
 

@@ -48,7 +48,8 @@ TrainStep::TrainStep(const Recipe& recipe, Network& network, Communicator& commu
       optimizer_(optimizer_config(recipe), network.parameters.values(), network.parameters.gradients(),
                  segments_of(network.parameters)),
       micro_batches_(micro_batches_of(recipe, communicator)),
-      blurs_(may_blur(loader_config(recipe).augment.rand_augment)) {
+      blurs_(may_blur(loader_config(recipe).augment.rand_augment)),
+      done_(network.device()) {
   const Device device = network.device();
   loss_ = Tensor::zeros({1}, network.parameters.values().dtype(), device);
   records_ =
@@ -162,6 +163,7 @@ void TrainStep::run(std::int64_t step, std::int64_t epoch, double learning_rate)
   } else {
     queue();
   }
+  done_.record(loss_.stream());
 }
 
 void TrainStep::queue() {

@@ -47,6 +47,8 @@ class TrainStep {
   /// (1), master dtype: the loss of the last step, over all ranks.
   const Tensor& loss() const { return loss_; }
   bool replays() const { return graph_ != nullptr; }
+  /// Whether the device has done all that run() has queued.
+  bool idle() const { return done_.reached(); }
 
  private:
   struct Inputs {
@@ -85,6 +87,7 @@ class TrainStep {
   bool blurs_ = false;  // the recipe's pixel operations
   bool poisoned_ = false;  // the fault "loss": this step's loss is made a NaN
   std::unique_ptr<Graph> graph_;
+  Event done_;  // of the newest step
 };
 
 }  // namespace qm

@@ -266,12 +266,14 @@ void Trainer::train_step() {
 
 void Trainer::put_batches(std::int64_t step) {
   coming_samples_.clear();
+  const double waited_before = loader_->wait_seconds();
   for (std::size_t micro = 0; micro < step_.micro_batches().size(); ++micro) {
     auto batch = loader_->next();
     QM_CHECK(batch, Error, "the loader ended before step ", step);
     if (samples_.is_open()) coming_samples_ += sample_lines(*batch, step);
     step_.put(std::move(*batch));
   }
+  if (step_.idle()) data_wait_ += loader_->wait_seconds() - waited_before;
 }
 
 // ---- what is due when ------------------------------------------------------------------------------------------------
@@ -318,7 +320,7 @@ void Trainer::log_step() {
              .loss = step_.loss().to(DType::kFloat64).to_vector<double>().at(0),
              .grad_norm = step_.optimizer().grad_norm().to_vector<double>().at(0),
              .learning_rate = schedule_.learning_rate(state_.step - 1),
-             .wait_seconds = loader_->wait_seconds(),
+             .wait_seconds = data_wait_,
              .memory_bytes = static_cast<std::int64_t>(allocator_for(step_.loss().device()).stats().peak)});
 }
 

@@ -85,6 +85,7 @@ class Trainer {
   std::int64_t profile_first_, profile_last_;  // steps that a profiler records
   std::ofstream samples_;  // open where samples are logged
   std::string coming_samples_;  // lines of the batches that put() has brought last
+  double data_wait_ = 0;  // seconds, of waits that outlasted the step that the device was at
 
   std::int64_t steps_per_epoch_ = 0;
   std::int64_t end_step_ = 0;

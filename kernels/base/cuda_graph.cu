@@ -23,6 +23,12 @@ void hold_for_event(void* event, const Stream& stream) {
   QM_CUDA_CHECK(cudaStreamWaitEvent(native(stream), as_event(event), 0));
 }
 void wait_for_event(void* event) { QM_CUDA_CHECK(cudaEventSynchronize(as_event(event))); }
+bool event_reached(void* event) {
+  const cudaError_t status = cudaEventQuery(as_event(event));
+  if (status == cudaErrorNotReady) return false;
+  QM_CUDA_CHECK(status);
+  return true;
+}
 
 Stream thread_copy_stream(Device device) {
   make_current(device);

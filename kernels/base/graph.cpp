@@ -21,6 +21,7 @@ void Event::hold(const Stream& stream) const {
 void Event::wait() const {
   if (event_) cuda::wait_for_event(event_);
 }
+bool Event::reached() const { return !event_ || cuda::event_reached(event_); }
 
 Stream copy_stream(Device device) {
   return device.type == DeviceType::kCpu ? Stream{device, nullptr} : cuda::thread_copy_stream(device);
@@ -47,6 +48,7 @@ Event::~Event() = default;
 void Event::record(const Stream&) {}
 void Event::hold(const Stream&) const {}
 void Event::wait() const {}
+bool Event::reached() const { return true; }
 Stream copy_stream(Device device) { return Stream{device, nullptr}; }
 Graph::Graph(const Stream& stream, const std::function<void()>&) { throw_no_backend("graph", stream.device); }
 Graph::~Graph() = default;

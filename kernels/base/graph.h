@@ -23,6 +23,8 @@ class Event {
   void hold(const Stream& stream) const;
   /// Returns once the point is reached; at once if it was never recorded.
   void wait() const;
+  /// Whether the point is reached, without waiting for it; true if it was never recorded.
+  bool reached() const;
 
  private:
   Device device_;
@@ -57,6 +59,7 @@ void destroy_event(void* event) noexcept;
 void record_event(void* event, const Stream& stream);
 void hold_for_event(void* event, const Stream& stream);
 void wait_for_event(void* event);
+bool event_reached(void* event);
 Stream thread_copy_stream(Device device);
 void begin_capture(const Stream& stream);
 /// Null where the capture failed and `required` is not set.

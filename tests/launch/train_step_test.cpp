@@ -53,6 +53,7 @@ class Training {
   void run() { step_.run(number_++, 0, 1e-3); }
   Stream stream() const { return step_.loss().stream(); }
   bool replays() const { return step_.replays(); }
+  bool idle() const { return step_.idle(); }
   std::vector<float> weights() const { return network_.parameters.values().to(Device{}).to_vector<float>(); }
 
  private:
@@ -120,8 +121,10 @@ void expect_not_to_wait(bool graph) {
   training.put();
   training.run();
   const double queued = seconds_since(start);
+  EXPECT_FALSE(training.idle());
   synchronize(training.stream());
   const double done = seconds_since(start);
+  EXPECT_TRUE(training.idle());
   EXPECT_GT(done, kWork / 2) << "there was too little work for this test to tell anything";
   EXPECT_LT(queued, kWork / 6);
 }
