@@ -1,6 +1,7 @@
 #include "data/pack.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <memory>
@@ -301,6 +302,7 @@ class Packer {
       skip({image.name, load(source_, image, options_).cause});
     }
     ++report_.kept_shards;
+    progress_.kept += static_cast<std::int64_t>(order.size());
     advance(order.size());
     return true;
   }
@@ -317,8 +319,9 @@ class Packer {
   }
 
   void advance(std::size_t images) {
-    done_ += static_cast<std::int64_t>(images);
-    if (options_.progress) options_.progress(done_, plan_.images);
+    progress_.done += static_cast<std::int64_t>(images);
+    progress_.total = plan_.images;
+    if (options_.progress) options_.progress(progress_);
   }
 
   const PackOptions& options_;
@@ -328,11 +331,22 @@ class Packer {
   std::vector<std::size_t> order_;
   std::vector<std::int64_t> per_class_;  // images
   PackPlan plan_;
-  std::int64_t done_ = 0, finished_ = 0;
+  PackProgress progress_;
+  std::int64_t finished_ = 0;
   PackReport report_;
 };
 
 }  // namespace
+
+std::string describe(const PackProgress& progress, double seconds) {
+  const double rate = static_cast<double>(progress.done - progress.kept) / std::max(seconds, 1e-3);
+  const auto left = static_cast<long long>(static_cast<double>(progress.total - progress.done) / std::max(rate, 1e-3));
+  char text[128];
+  std::snprintf(text, sizeof text, "pack: %lld of %lld images, %.0f/s, %lld:%02lld:%02lld left",
+                static_cast<long long>(progress.done), static_cast<long long>(progress.total), rate, left / 3600,
+                left / 60 % 60, left % 60);
+  return text;
+}
 
 PackReport pack(const PackOptions& options) {
   check_options(options);

@@ -20,6 +20,16 @@ struct PackPlan {
   bool estimated = false;        ///< whether `bytes` was extrapolated from a few re-encoded images
 };
 
+/// Images that have been dealt with, of all.
+struct PackProgress {
+  std::int64_t done = 0;
+  std::int64_t kept = 0;  ///< of these, in shards that an earlier run finished
+  std::int64_t total = 0;
+};
+
+/// "pack: 300 of 1000 images, 50/s, 0:00:14 left", as this run's own images took `seconds`.
+std::string describe(const PackProgress& progress, double seconds);
+
 struct PackOptions {
   std::string input;               ///< see data/pack_source.h, as for the next three
   std::string split;               ///< "train", "val", …
@@ -34,8 +44,8 @@ struct PackOptions {
   std::int64_t short_side = 0;  ///< images with a longer short side are shrunk to it and stored as JPEG; 0 = off
   std::int64_t quality = 90;    ///< of images that are stored anew
   bool apply_exif = false;      ///< JPEGs that are not upright are turned and stored anew; else EXIF is ignored
-  std::function<void(const PackPlan&)> announce{};                        ///< called once, before the work starts
-  std::function<void(std::int64_t done, std::int64_t total)> progress{};  ///< called now and then, from one thread
+  std::function<void(const PackPlan&)> announce{};      ///< called once, before the work starts
+  std::function<void(const PackProgress&)> progress{};  ///< called now and then, from one thread
 };
 
 struct PackReport {

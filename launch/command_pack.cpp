@@ -33,25 +33,21 @@ void announce(const PackPlan& plan, const std::string& split) {
 /// A line that overwrites itself on a terminal; elsewhere one a minute.
 class Progress {
  public:
-  void show(std::int64_t done, std::int64_t total) {
+  /// The work starts here: to list the images may have taken minutes.
+  void start() { start_ = Clock::now(); }
+
+  void show(const PackProgress& progress) {
     const auto now = Clock::now();
-    const bool finished = done == total;
+    const bool finished = progress.done == progress.total;
     if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
-    const auto left = static_cast<long long>(static_cast<double>(total - done) / std::max(rate, 1e-3));
-    char text[128];
-    std::snprintf(text, sizeof text, "pack: %lld of %lld images, %.0f/s, %lld:%02lld:%02lld left",
-                  static_cast<long long>(done), static_cast<long long>(total), rate, left / 3600, left / 60 % 60,
-                  left % 60);
-    std::cerr << (terminal_ ? "\r" : "") << text << (terminal_ && !finished ? "" : "\n") << std::flush;
+    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n") << std::flush;
   }
 
  private:
   const bool terminal_ = isatty(STDERR_FILENO) != 0;
-  const Clock::time_point start_ = Clock::now();
-  Clock::time_point shown_ = start_;
+  Clock::time_point start_ = Clock::now(), shown_ = start_;
 };
 
 template <class Item, class Describe>
@@ -117,12 +113,15 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
            "pack: --quality needs --short-side or --apply-exif: nothing else is stored anew");
   if (quality > 0) options.quality = quality;
   Progress progress;
-  options.progress = [&](std::int64_t done, std::int64_t total) {
-    progress.show(done, total);
+  options.progress = [&](const PackProgress& now) {
+    progress.show(now);
     fault_point("pack");
     check_stop();
   };
-  options.announce = [&](const PackPlan& plan) { announce(plan, options.split); };
+  options.announce = [&](const PackPlan& plan) {
+    announce(plan, options.split);
+    progress.start();
+  };
   print_report(pack(options), options);
   return 0;
 }

@@ -144,5 +144,80 @@ TEST(data, fuzz_slow_shards) {
   });
 }
 
+/// Changes some of an index's numbers, as a faulty writer might: its checksums will be right.
+void change(ShardIndex& index, Random& random) {
+  const auto number = [&]() -> std::uint64_t {
+    switch (random.below(4)) {
+      case 0: return random.below(6);
+      case 1: return ~std::uint64_t{0} - random.below(3);
+      case 2: return std::uint64_t{1} << random.below(64);
+      default: return random.below(std::uint64_t{1} << 31);
+    }
+  };
+  const std::uint64_t changes = random.below(3);
+  for (std::uint64_t i = 0; i < changes; ++i) {
+    const std::uint64_t at = random.below(5);
+    switch (random.below(9)) {
+      case 0: index.offset[at] = number(); break;
+      case 1: index.label[at] = static_cast<std::int32_t>(number()); break;
+      case 2: index.crc32c[at] = static_cast<std::uint32_t>(number()); break;
+      case 3: index.encoding[at] = static_cast<std::uint8_t>(number()); break;
+      case 4: index.size[at] = {static_cast<std::uint16_t>(number()), static_cast<std::uint16_t>(number())}; break;
+      case 5: index.id[at] = number(); break;
+      case 6: index.class_names.pop_back(); break;
+      case 7: index.split = std::string(random.below(300), 'x'); break;
+      default: index.class_names.assign(random.below(3), std::string(random.below(70), '/'));
+    }
+    if (index.class_names.empty()) index.class_names = {""};
+  }
+}
+
+// What a guard vouches for may still be nonsense. Every sample of a set that opens can be asked for.
+TEST(data, fuzz_slow_shard_indexes) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "train-00000-of-00001.h5";
+  ShardWriter writer(folder.path().string(), "train", 0, 1, {"ant", "bee"});
+  for (std::uint64_t id = 0; id < 5; ++id) {
+    writer.append(
+        {encode_png(noise_image(3, 4, static_cast<std::uint32_t>(id))), static_cast<std::int32_t>(id % 2), id, 3, 4});
+  }
+  writer.finish();
+  writer.publish();
+  const ShardIndex sound = read_shard_index(InputFile(path));
+  const Bytes file = bytes_of_file(path);
+  const Bytes images(file.begin() + static_cast<std::ptrdiff_t>(sound.data.begin),
+                     file.begin() + static_cast<std::ptrdiff_t>(sound.data.end));
+  Random random;
+  std::int64_t rounds = 0, refused = 0;
+  const auto start = std::chrono::steady_clock::now();
+  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < kSecondsEach) {
+    ShardIndex index = sound;
+    change(index, random);
+    ++rounds;
+    try {
+      MemoryImage image;
+      write_shard_index(image, index);
+      AtomicFile damaged(path);
+      write_guarded(damaged, FileKind::kShard, image, index.data);
+      damaged.write(index.data.begin, images);
+      damaged.finish();
+      damaged.publish();
+      const ShardSet set(folder.path(), "train");
+      Bytes bytes;
+      for (std::int64_t i = 0; i < set.size(); ++i) {
+        set.read(i, bytes);
+        decode_image(bytes);
+      }
+      verify_shard(path);
+    } catch (const IoError& error) {
+      ++refused;
+      ASSERT_STRNE(error.what(), "");
+    }
+  }
+  std::printf("%lld indexes, %lld refused\n", static_cast<long long>(rounds), static_cast<long long>(refused));
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, rounds);
+}
+
 }  // namespace
 }  // namespace qm

@@ -45,14 +45,23 @@ struct SmallTree {
   const std::string input = folder / "in", output = folder / "out";
 };
 
+// What an earlier run packed took this one no time.
+TEST(data, pack_tells_the_time_left_by_the_images_of_this_run) {
+  EXPECT_EQ(describe(PackProgress{.done = 300, .kept = 0, .total = 1000}, 6),
+            "pack: 300 of 1000 images, 50/s, 0:00:14 left");
+  EXPECT_EQ(describe(PackProgress{.done = 8300, .kept = 8000, .total = 908300}, 6),
+            "pack: 8300 of 908300 images, 50/s, 5:00:00 left");
+}
+
 TEST(data, pack_keeps_every_image_under_its_label_and_id) {
   const SmallTree tree;
   PackOptions options = tree.options();
   options.shards = 2;
   std::vector<std::int64_t> progress;
-  options.progress = [&](std::int64_t done, std::int64_t total) {
-    progress.push_back(done);
-    EXPECT_EQ(total, 6);
+  options.progress = [&](const PackProgress& now) {
+    progress.push_back(now.done);
+    EXPECT_EQ(now.kept, 0);
+    EXPECT_EQ(now.total, 6);
   };
   const PackReport report = pack(options);
   EXPECT_EQ(report.images, 6);
