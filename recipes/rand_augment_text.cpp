@@ -57,7 +57,9 @@ void read_part(std::string_view part, std::string_view key, std::string_view num
     const std::int64_t highest = whole(part, number, 0, kLargestLevel);
     if (highest > 0) result.magnitude_max = highest;
   } else if (key == "inc") {
-    result.increasing = whole(part, number, 0, std::numeric_limits<std::int64_t>::max()) != 0;
+    // timm takes inc0 for inc1 too, which nobody means who writes it.
+    if (whole(part, number, 0, std::numeric_limits<std::int64_t>::max()) == 0) fail(part, "inc1, or none");
+    result.increasing = true;
   } else {
     fail(part, "one of m, n, p, mstd, mmax, inc with a number, or t with a name");
   }
