@@ -30,35 +30,142 @@ template <class Kind>
 struct SweepShares {
   alignas(8) float sum[kTile * (8 * Kind::kRankTiles + 2)];
 
-  /// Where ∂δ (16, 8 · kRankTiles, with spare columns) and (∂B / ln 2 | ∂C) (16, 2) lie.
+  /// Where ∂δ (16, 8 · kRankTiles, in the columns of SweepTokens' rows) and (∂B / ln 2 | ∂C) (16, 2) lie.
   __device__ __forceinline__ static int rank_at(int row, int column) { return row * 8 * Kind::kRankTiles + column; }
   __device__ __forceinline__ static int BC_at(int row, int column) { return rank_at(kTile, 2 * row + column); }
 };
 
 template <class Kind>
 struct SweepBackwardShared {
-  SweepTokens<Kind> tokens[2][2];                ///< direction, tile even or odd
-  SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, tile even or odd
-  SweepPlaces places[2];                         ///< direction
-  SweepComing<Kind> coming[2];                   ///< direction
+  SweepShared<Kind> directions[2];
+  SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, buffer
 
   struct Warp {
-    SweepTile u[Kind::kTiles], grad_y[Kind::kTiles], partial[2];
+    SweepTile u[Kind::kTiles], grad_y[Kind::kTiles];
+    SweepTile grad_u[2];  ///< a buffer each: what ∂u is added to, if anything, and then ∂u
     SweepWeights<Kind> weights;
     union {
       alignas(16) SweepScratch scratch;
       alignas(16) SweepProduct product[3];  ///< ∂x, and the terms of ∂B and ∂C
     };
   };
-  static std::size_t bytes(int threads) { return sizeof(SweepBackwardShared) + threads / kWarp * sizeof(Warp); }
+  QM_HOST_DEVICE static constexpr std::size_t bytes(int warps) { return sizeof(SweepBackwardShared) + 2 * warps * sizeof(Warp); }
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
+};
+
+/// What the copy warps of a direction move.
+template <class Kind>
+class SweepBackwardCopies {
+ public:
+  __device__ __forceinline__ SweepBackwardCopies(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
+      : b_(backward),
+        p_(backward.sweep),
+        w_(p_, true, shared.directions[is_reversed(p_)]),
+        tiles_(shared.warp(is_reversed(p_) ? p_.warps : 0)),
+        shares_(shared.shares[is_reversed(p_)]) {}
+
+  /// All images of the block, one after another.
+  __device__ __forceinline__ void bring() {
+    unsigned uses = 0;
+    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.bring(image, uses, *this);
+  }
+  __device__ __forceinline__ void store() {
+    unsigned uses = 0;
+    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.store(image, uses, *this);
+  }
+
+  // ---- called by these ----
+
+  __device__ __forceinline__ void begin() {
+    x_ = w_.image_of(p_.x, p_.length);
+    grad_z_ = w_.image_of(b_.grad_z, p_.out_length());
+    grad_s_ = w_.image_of(b_.grad_s, p_.length);
+    projections_at_ = w_.projections_of_image();
+    projections_ = kept(p_.projection + projections_at_);
+  }
+  __device__ __forceinline__ void start(const SweepPlaces& places, int buffer) const {
+    start(places.first, tiles_.u[buffer], tiles_.grad_y[buffer]);
+    if (w_.has_seconds(places)) start(places.second, tiles_.u[kSeconds], tiles_.grad_y[kSeconds]);
+    w_.copy_projections(projections_, places, buffer);
+  }
+  __device__ __forceinline__ void start_partial(int tile, const SweepPlaces& places, int buffer) const {
+    w_.copy_rows(grad_s_, w_.results(tile, places), tiles_.grad_u[buffer]);
+  }
+  __device__ __forceinline__ void put(const SweepPlaces& places, int buffer) const {
+    if (w_.has_seconds(places)) {
+      w_.add_rows(tiles_.u[buffer], tiles_.u[kSeconds]);
+      w_.add_rows(tiles_.grad_y[buffer], tiles_.grad_y[kSeconds]);
+    }
+    w_.put_projections(places, buffer);
+  }
+  __device__ __forceinline__ void finish(int step, const SweepPlaces& places, int buffer) const {
+    const int tile = w_.tile_of(step);
+    w_.store_rows(grad_s_, w_.results(tile, places), tiles_.grad_u[buffer]);
+    w_.each_result_word(tile, places, [&](int row, int word, int offset) {
+      const int column = 2 * word - w_.skipped;  // of (δ | B | C)
+      store_word(column, sum_of_shares(row, column, buffer), sum_of_shares(row, column + 1, buffer),
+                 projections_at_ + offset);
+    });
+  }
+
+ private:
+  using Warp = typename SweepBackwardShared<Kind>::Warp;
+  static constexpr int kSeconds = Kind::kTiles - 1;
+
+  __device__ __forceinline__ void start(int token, SweepTile& u, SweepTile& grad_y) const {
+    w_.copy_rows(x_, w_.rows_of(token), u);
+    w_.copy_rows(grad_z_, w_.rows_of(w_.output_of(token)), grad_y);
+  }
+
+  /// Half of a direction's first or last word may be another's.
+  __device__ __forceinline__ void store_word(int column, float low, float high, std::int64_t at) const {
+    const bool first = is_column(column), second = is_column(column + 1);
+    if (!b_.grad_projection) {
+      float* to = b_.partial_projection + blockIdx.y * (p_.batch * p_.length * p_.directions * (p_.rank + 2)) + at;
+      if (first) to[0] = low;
+      if (second) to[1] = high;
+    } else if (first && second) {
+      *reinterpret_cast<std::uint32_t*>(b_.grad_projection + at) = pack_bf16(low, high);
+    } else if (first) {
+      b_.grad_projection[at] = from_real<bfloat16>(low);
+    } else if (second) {
+      b_.grad_projection[at + 1] = from_real<bfloat16>(high);
+    }
+  }
+  /// 0 where the column is not one.
+  __device__ __forceinline__ float sum_of_shares(int row, int column, int buffer) const {
+    if (!is_column(column)) return 0.0f;
+    const int from = column < p_.rank ? SweepShares<Kind>::rank_at(row, column + w_.skipped)
+                                      : SweepShares<Kind>::BC_at(row, column - p_.rank);
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < Kind::kWarps; ++warp) {
+      const float share = shares_[buffer][warp].sum[from];  // read in any case, so that none waits for the one before
+      sum += warp < p_.warps ? share : 0.0f;
+    }
+    return column == p_.rank ? kLn2 * sum : sum;
+  }
+  __device__ __forceinline__ bool is_column(int column) const {
+    return static_cast<unsigned>(column) < static_cast<unsigned>(p_.rank + 2);
+  }
+
+  const SweepBackward& b_;
+  const Sweep& p_;
+  SweepCopyWarp<Kind, sizeof(Warp)> w_;
+  Warp& tiles_;  ///< of the first warp
+  SweepShares<Kind> (&shares_)[2][Kind::kWarps];
+  const bfloat16 *x_ = nullptr, *grad_z_ = nullptr;
+  bfloat16* grad_s_ = nullptr;
+  const bfloat16* projections_ = nullptr;
+  std::int64_t projections_at_ = 0;  ///< where the image's begin, and those of their gradients
 };
 
 /// Sums of a tile's products over a warp's channels, and of ∂x δ over tokens.
 template <class Kind>
 class SweepSums {
  public:
-  __device__ __forceinline__ explicit SweepSums(int rank) : rank_(rank) {}
+  __device__ __forceinline__ explicit SweepSums(const SweepDirection& direction)
+      : rank_(direction.p.rank), skipped_(direction.skipped) {}
 
   __device__ __forceinline__ void over_channels(const SweepProduct (&product)[3], const SweepWeights<Kind>& weights,
                                                 SweepShares<Kind>& share) const {
@@ -101,7 +208,7 @@ class SweepSums {
 #pragma unroll
     for (int n = 0; n < Kind::kRankTiles; ++n) {
       FragmentB delta;
-      load_transposed(delta.b, &tokens.rank[lane % 16][8 * n]);
+      load_transposed(delta.b, &tokens.row[lane % 16][8 * n]);
 #pragma unroll
       for (int m = 0; m < 2; ++m) multiply_add(grad_weight_[m][n], grad[m], delta);
     }
@@ -116,8 +223,8 @@ class SweepSums {
       for (int n = 0; n < Kind::kRankTiles; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int channel = 16 * m + g + i / 2 * 8, r = 8 * n + 2 * q + i % 2;
-          if (r < rank_ && first_channel + channel < channels) {
+          const int channel = 16 * m + g + i / 2 * 8, r = 8 * n + 2 * q + i % 2 - skipped_;
+          if (r >= 0 && r < rank_ && first_channel + channel < channels) {
             to[static_cast<std::int64_t>(r) * channels + channel] = grad_weight_[m][n][i];
           }
         }
@@ -132,120 +239,53 @@ class SweepSums {
     return {{pair, pair}};
   }
 
-  int rank_;
+  int rank_, skipped_;
   float grad_weight_[2][Kind::kRankTiles][4] = {};
 };
 
+/// What the others do.
 template <class Kind>
-class SweepBackwardWalk {
+class SweepBackwardScan {
  public:
-  __device__ __forceinline__ SweepBackwardWalk(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
+  __device__ __forceinline__ SweepBackwardScan(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
       : b_(backward),
-        w_(backward.sweep, shared.places),
-        words_(w_),
-        projections_(w_, shared.coming[w_.reversed]),
+        w_(backward.sweep, true),
         mine_(shared.warp(warp_index())),
-        tokens_(shared.tokens[w_.reversed]),
+        direction_(shared.directions[w_.reversed]),
         shares_(shared.shares[w_.reversed]),
-        sums_(w_.p.rank) {
+        sums_(w_) {
     load_weights(w_, mine_.weights);
   }
 
   /// All images of the block, one after another; their weights' gradients are summed on the way.
   __device__ __forceinline__ void run() {
-    const Sweep& p = w_.p;
-    for (std::int64_t image = blockIdx.x; image < p.batch; image += gridDim.x) {
-      w_.image = image;
-      x_ = w_.rows_of(p.x, p.length);
-      grad_z_ = w_.rows_of(b_.grad_z, p.out_length());
-      grad_s_ = w_.rows_of(b_.grad_s, p.length);
-      states_ = w_.states();
-      grad_projection_ =
-          ((b_.grad_projection ? 0 : blockIdx.y * p.batch) + image) * p.length * p.directions * (p.rank + 2);
-      projections_.begin(w_);
+    unsigned uses = 0;
+    for (std::int64_t image = blockIdx.x; image < w_.p.batch; image += gridDim.x) {
+      states_ = w_.states(image);
       carry_ = 0;
-      walk();
+      float before = state_before(0);
+      w_.walk(direction_.signals, uses, [&](int step, int buffer) {
+        const float before_next = state_before(step + 1);
+        scan(w_.tile_of(step), buffer, w_.adds(step), before);
+        __syncwarp();
+        sums_.over_channels(mine_.product, mine_.weights, shares_[buffer][w_.warp]);
+        sums_.over_tokens(mine_.product[0], direction_.tokens[buffer]);
+        before = before_next;
+      });
     }
     store_weight_sums();
   }
 
  private:
-  /// As the forward walk, against the direction's sense.
-  __device__ __forceinline__ void walk() {
-    const int steps = w_.p.tiles, meeting = w_.meeting(!w_.reversed);
-    w_.group_barrier();  // the last gradients of the image before have been stored
-    for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
-    w_.group_barrier();
-    start_copies(0, w_.p.adds && meeting > 0);
-    start_second_copies(0);
-    float before = state_before(0);
-    wait_copies<0>();
-    projections_.put(w_, words_, tokens_[0]);
-    w_.group_barrier();
-    for (int step = 0; step < steps; ++step) {
-      const int tile = tile_of(step), next = step + 1, parity = step % 2;
-      if (step == meeting) {
-        __syncthreads();
-        copy_partial(step);
-        commit_copies();
-      }
-      const auto ahead = w_.find_places(tile_of(step + 2));
-      start_copies(next, next > meeting || (w_.p.adds && next < meeting));
-      const float before_next = state_before(next);
-      wait_copies<1>();
-      if (w_.has_seconds(tile)) {
-        w_.add_rows(mine_.u[parity], mine_.u[2]);
-        w_.add_rows(mine_.grad_y[parity], mine_.grad_y[2]);
-      }
-      __syncwarp();
-      start_second_copies(next);
-      scan(tile, parity, w_.p.adds || step >= meeting, before);
-      __syncwarp();
-      w_.store_rows(mine_.grad_y[parity], grad_s_, [&](int row) { return w_.result_of(tile, row); });
-      sums_.over_channels(mine_.product, mine_.weights, shares_[parity][w_.warp]);
-      sums_.over_tokens(mine_.product[0], tokens_[parity]);
-      wait_copies<0>();
-      projections_.put(w_, words_, tokens_[next % 2]);
-      w_.put_places(tile_of(step + 2), ahead);
-      w_.group_barrier();
-      store_projection_gradients(tile, parity);
-      before = before_next;
-    }
-    if (meeting == steps) __syncthreads();
-  }
-
-  __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, !w_.reversed); }
-
-  /// The state before the tile of a step, 0 beyond the last.
+  /// The state before the tile of a step, 0 beyond the last; on its way from memory while the tile before is scanned.
   __device__ __forceinline__ float state_before(int step) const {
-    return w_.active && step < w_.p.tiles ? states_[static_cast<std::int64_t>(tile_of(step)) * w_.p.channels] : 0.0f;
+    return w_.active && step < w_.p.tiles ? states_[static_cast<std::int64_t>(w_.tile_of(step)) * w_.p.channels] : 0.0f;
   }
 
-  __device__ __forceinline__ void start_copies(int step, bool with_partial) {
-    const int tile = tile_of(step);
-    w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile, row); });
-    w_.copy_rows(mine_.grad_y[step % 2], grad_z_, [&](int row) { return w_.output_of(w_.first(tile, row)); });
-    if (with_partial) copy_partial(step);
-    projections_.copy(w_, words_, tile);
-    commit_copies();
-  }
-  __device__ __forceinline__ void start_second_copies(int step) {
-    if constexpr (Kind::kPlain) return;
-    const int tile = tile_of(step);
-    if (w_.has_seconds(tile)) {
-      w_.copy_rows(mine_.u[2], x_, [&](int row) { return w_.second(tile, row); });
-      w_.copy_rows(mine_.grad_y[2], grad_z_, [&](int row) { return w_.output_of(w_.second(tile, row)); });
-    }
-    commit_copies();
-  }
-  __device__ __forceinline__ void copy_partial(int step) {
-    w_.copy_rows(mine_.partial[step % 2], {grad_s_.front}, [&](int row) { return w_.result_of(tile_of(step), row); });
-  }
-
-  /// ∂u of the tile takes ∂y's place; fills the products. Half a tile at a time is read into registers first, so that
-  /// its tokens do not wait for each other's stores.
-  __device__ __forceinline__ void scan(int tile, int parity, bool adds, float before) {
-    const SweepTokens<Kind>& tokens = tokens_[parity];
+  /// Fills the products too. Half a tile at a time is read into registers first, so that its tokens do not wait for
+  /// each other's stores.
+  __device__ __forceinline__ void scan(int tile, int buffer, bool adds, float before) {
+    const SweepTokens<Kind>& tokens = direction_.tokens[buffer];
     fill_pre_activations(tokens, mine_.weights, mine_.scratch);
     if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
 
@@ -255,7 +295,7 @@ class SweepBackwardWalk {
     for (int half = 0; half < 2; ++half) {
       const int first = half * kTile / 2;
       HalfTile u, B;
-      load_half(u, mine_.u[parity], first);
+      load_half(u, mine_.u[buffer], first);
       load_half(B, tokens.B, first);
 #pragma unroll
       for (int i = 0; i < kTile / 2; ++i) {
@@ -273,8 +313,8 @@ class SweepBackwardWalk {
     for (int half = 1; half >= 0; --half) {
       const int first = half * kTile / 2;
       HalfTile u, grad_y, grad_u, B, C;  // u and a again: registers are scarcer
-      load_half(u, mine_.u[parity], first);
-      load_half(grad_y, mine_.grad_y[parity], first);
+      load_half(u, mine_.u[buffer], first);
+      load_half(grad_y, mine_.grad_y[buffer], first);
       load_half(B, tokens.B, first);
       load_half(C, tokens.C, first);
       std::uint32_t pairs[3][kTile / 4];  // ∂x, and the terms of ∂B and ∂C
@@ -302,53 +342,17 @@ class SweepBackwardWalk {
       }
       if (adds) {
         HalfTile partial;
-        load_half(partial, mine_.partial[parity], first);
+        load_half(partial, mine_.grad_u[buffer], first);
 #pragma unroll
         for (int i = 0; i < kTile / 2; ++i) grad_u[i] += partial[i];
       }
-      store_half(mine_.grad_y[parity], first, grad_u);
+      store_half(mine_.grad_u[buffer], first, grad_u);
 #pragma unroll
       for (int i = 0; i < 3; ++i) {
         *reinterpret_cast<uint4*>(&mine_.product[i][w_.lane][first]) =
             make_uint4(pairs[i][0], pairs[i][1], pairs[i][2], pairs[i][3]);
       }
     }
-  }
-
-  /// The direction's warps add up their shares. The next tile's sums go elsewhere, so one barrier a tile is enough.
-  __device__ __forceinline__ void store_projection_gradients(int tile, int parity) const {
-    const Sweep& p = w_.p;
-#pragma unroll
-    for (int i = 0; i < Kind::kWords; ++i) {
-      if (!words_.exists(i)) continue;
-      const int row = words_.row(i), column = words_.column(i), to = w_.result_of(tile, row);
-      if (to < 0) continue;
-      const bool first = words_.is_column(column), second = words_.is_column(column + 1);
-      const float sum[2] = {first ? sum_of_shares(row, column, parity) : 0.0f,
-                            second ? sum_of_shares(row, column + 1, parity) : 0.0f};
-      const std::int64_t at = grad_projection_ + to * p.directions * (p.rank + 2) + words_.offset(i);
-      if (!b_.grad_projection) {
-        if (first) b_.partial_projection[at] = sum[0];
-        if (second) b_.partial_projection[at + 1] = sum[1];
-      } else if (first && second) {
-        store_vector(sum, b_.grad_projection + at);
-      } else {
-        b_.grad_projection[at + (first ? 0 : 1)] = from_real<bfloat16>(sum[first ? 0 : 1]);
-      }
-    }
-  }
-
-  __device__ __forceinline__ float sum_of_shares(int row, int column, int parity) const {
-    const int rank = w_.p.rank;
-    const int from =
-        column < rank ? SweepShares<Kind>::rank_at(row, column) : SweepShares<Kind>::BC_at(row, column - rank);
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < Kind::kWarps; ++warp) {
-      const float share = shares_[parity][warp].sum[from];  // read in any case, so that none waits for the one before
-      sum += warp < w_.p.warps ? share : 0.0f;
-    }
-    return column == rank ? kLn2 * sum : sum;
   }
 
   __device__ __forceinline__ void store_weight_sums() const {
@@ -361,35 +365,34 @@ class SweepBackwardWalk {
       to.dt_bias[at] = grad_bias_;
       to.skip[at] = grad_skip_;
     }
-    sums_.store_grad_weight(to.dt + static_cast<std::int64_t>(w_.k) * p.rank * p.channels + w_.first_channel,
-                            p.channels, w_.first_channel);
+    const int first_channel = w_.channel - w_.lane;
+    sums_.store_grad_weight(to.dt + static_cast<std::int64_t>(w_.k) * p.rank * p.channels + first_channel, p.channels,
+                            first_channel);
   }
 
   const SweepBackward& b_;
-  SweepWarp<Kind> w_;
-  const SweepWords<Kind> words_;
-  SweepProjections<Kind> projections_;
+  SweepWarp w_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
-  SweepTokens<Kind> (&tokens_)[2];
+  SweepShared<Kind>& direction_;
   SweepShares<Kind> (&shares_)[2][Kind::kWarps];
-  SweepRows<const bfloat16> x_, grad_z_;
-  SweepRows<bfloat16> grad_s_;
-  const float* states_;
-  std::int64_t grad_projection_;  ///< where this image's begin
+  const float* states_ = nullptr;
   SweepSums<Kind> sums_;
   const float A_ln2_ = w_.A * kLn2;
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };
 
-// Grid (image blocks, channel blocks), block (2 · warps · 32): the first half of the warps takes the direction that
-// goes forwards.
+// Grid (image blocks, channel blocks), block (2 · (warps + 2) · 32).
 template <class Kind>
 __global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
     sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepBackwardShared<Kind>*>(memory);
-  clear_tokens(shared.tokens);
-  SweepBackwardWalk<Kind>(b, shared).run();
+  prepare(shared.directions, b.sweep.warps, shared.bytes(b.sweep.warps));
+  switch (sweep_role(b.sweep)) {
+    case SweepRole::kScan: return SweepBackwardScan<Kind>(b, shared).run();
+    case SweepRole::kBring: return SweepBackwardCopies<Kind>(b, shared).bring();
+    case SweepRole::kStore: return SweepBackwardCopies<Kind>(b, shared).store();
+  }
 }
 
 /// Launches one sweep for each Sweep of `orders`; each adds to the results of those before. grad_projection
@@ -409,7 +412,7 @@ void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, co
       sweep = sweep_of(order);
       sweep.warps = grid.warps;
       launch_sweep(
-          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, SweepBackwardShared<Kind>::bytes(grid.threads()),
+          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, SweepBackwardShared<Kind>::bytes(grid.warps),
           SweepBackward{sweep, grad_z, grad_s, whole ? grad_projection : nullptr, partial.data(), weight_sums.data()});
     }
     if (!whole) sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), grad_projection);

@@ -13,115 +13,112 @@ struct SweepForward {
 
 template <class Kind>
 struct SweepForwardShared {
-  SweepTokens<Kind> tokens[2][2];  ///< direction, tile even or odd
-  SweepPlaces places[2];           ///< direction
-  SweepComing<Kind> coming[2];     ///< direction
+  SweepShared<Kind> directions[2];
 
   struct Warp {
-    SweepTile u[Kind::kTiles], partial[2];
+    SweepTile u[Kind::kTiles];
+    SweepTile y[2];  ///< a buffer each: what y is added to, if anything, and then y
     SweepWeights<Kind> weights;
     alignas(16) SweepScratch scratch;
   };
-  static std::size_t bytes(int threads) { return sizeof(SweepForwardShared) + threads / kWarp * sizeof(Warp); }
-  /// Those of the block lie behind this structure.
+  QM_HOST_DEVICE static constexpr std::size_t bytes(int warps) { return sizeof(SweepForwardShared) + 2 * warps * sizeof(Warp); }
+  /// Those of the block's scanning warps lie behind this structure.
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
 };
 
+/// What the copy warps of a direction move.
 template <class Kind>
-class SweepForwardWalk {
+class SweepForwardCopies {
  public:
-  __device__ __forceinline__ SweepForwardWalk(const SweepForward& forward, SweepForwardShared<Kind>& shared)
+  __device__ __forceinline__ SweepForwardCopies(const SweepForward& forward, SweepForwardShared<Kind>& shared)
       : f_(forward),
-        w_(forward.sweep, shared.places),
-        words_(w_),
-        projections_(w_, shared.coming[w_.reversed]),
-        mine_(shared.warp(warp_index())),
-        tokens_(shared.tokens[w_.reversed]) {
+        p_(forward.sweep),
+        w_(p_, false, shared.directions[is_reversed(p_)]),
+        tiles_(shared.warp(is_reversed(p_) ? p_.warps : 0)) {}
+
+  /// All images of the block, one after another.
+  __device__ __forceinline__ void bring() {
+    unsigned uses = 0;
+    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.bring(image, uses, *this);
+  }
+  __device__ __forceinline__ void store() {
+    unsigned uses = 0;
+    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.store(image, uses, *this);
+  }
+
+  // ---- called by these ----
+
+  __device__ __forceinline__ void begin() {
+    x_ = w_.image_of(p_.x, p_.length);
+    y_ = w_.image_of(f_.y, p_.length);
+    projections_ = kept(p_.projection + w_.projections_of_image());
+  }
+  __device__ __forceinline__ void start(const SweepPlaces& places, int buffer) const {
+    w_.copy_rows(x_, w_.rows_of(places.first), tiles_.u[buffer]);
+    if (w_.has_seconds(places)) w_.copy_rows(x_, w_.rows_of(places.second), tiles_.u[Kind::kTiles - 1]);
+    w_.copy_projections(projections_, places, buffer);
+  }
+  __device__ __forceinline__ void start_partial(int tile, const SweepPlaces& places, int buffer) const {
+    w_.copy_rows(y_, w_.results(tile, places), tiles_.y[buffer]);
+  }
+  __device__ __forceinline__ void put(const SweepPlaces& places, int buffer) const {
+    if (w_.has_seconds(places)) w_.add_rows(tiles_.u[buffer], tiles_.u[Kind::kTiles - 1]);
+    w_.put_projections(places, buffer);
+  }
+  __device__ __forceinline__ void finish(int step, const SweepPlaces& places, int buffer) const {
+    w_.store_rows(y_, w_.results(w_.tile_of(step), places), tiles_.y[buffer]);
+    if (Kind::kPlain || !f_.z || step < w_.meeting()) return;
+    bfloat16* z = w_.image_of(f_.z, p_.out_length());
+    w_.store_rows(z, w_.rows_of(w_.output_of(places.first)), tiles_.y[buffer]);
+    if (w_.has_seconds(places)) w_.store_rows(z, w_.rows_of(w_.output_of(places.second)), tiles_.y[buffer]);
+  }
+
+ private:
+  using Warp = typename SweepForwardShared<Kind>::Warp;
+
+  const SweepForward& f_;
+  const Sweep& p_;
+  SweepCopyWarp<Kind, sizeof(Warp)> w_;
+  Warp& tiles_;  ///< of the first warp
+  const bfloat16* x_ = nullptr;
+  bfloat16* y_ = nullptr;
+  const bfloat16* projections_ = nullptr;
+};
+
+/// What the others do.
+template <class Kind>
+class SweepForwardScan {
+ public:
+  __device__ __forceinline__ SweepForwardScan(const SweepForward& forward, SweepForwardShared<Kind>& shared)
+      : w_(forward.sweep, false), mine_(shared.warp(warp_index())), direction_(shared.directions[w_.reversed]) {
     load_weights(w_, mine_.weights);
   }
 
   /// All images of the block, one after another.
   __device__ __forceinline__ void run() {
+    unsigned uses = 0;
     for (std::int64_t image = blockIdx.x; image < w_.p.batch; image += gridDim.x) {
-      w_.image = image;
-      x_ = w_.rows_of(w_.p.x, w_.p.length);
-      y_ = w_.rows_of(f_.y, w_.p.length);
-      states_ = w_.p.states && w_.active ? w_.states() : nullptr;
-      projections_.begin(w_);
+      states_ = w_.p.states && w_.active ? w_.states(image) : nullptr;
       h_ = 0;
-      walk();
+      w_.walk(direction_.signals, uses, [&](int step, int buffer) { scan(w_.tile_of(step), buffer, w_.adds(step)); });
     }
   }
 
  private:
-  /// Every step brings what the next one needs, and the places of the one after; beyond the last there is nothing.
-  __device__ __forceinline__ void walk() {
-    const int steps = w_.p.tiles, meeting = w_.meeting(w_.reversed);
-    for (int step = 0; step < 2; ++step) w_.put_places(tile_of(step), w_.find_places(tile_of(step)));
-    w_.group_barrier();
-    start_copies(0, w_.p.adds && meeting > 0);
-    start_second_copies(0);
-    wait_copies<0>();
-    projections_.put(w_, words_, tokens_[0]);
-    w_.group_barrier();
-    for (int step = 0; step < steps; ++step) {
-      const int tile = tile_of(step), next = step + 1;
-      if (step == meeting) {
-        __syncthreads();
-        copy_partial(step);
-        commit_copies();
-      }
-      const auto ahead = w_.find_places(tile_of(step + 2));
-      start_copies(next, next > meeting || (w_.p.adds && next < meeting));
-      wait_copies<1>();  // but for the next step's: where the directions meet, the partial results
-      if (w_.has_seconds(tile)) w_.add_rows(mine_.u[step % 2], mine_.u[2]);
-      __syncwarp();
-      start_second_copies(next);
-      scan(tile, step % 2, w_.p.adds || step >= meeting);
-      __syncwarp();
-      store(tile, mine_.u[step % 2], step >= meeting);
-      wait_copies<0>();
-      projections_.put(w_, words_, tokens_[next % 2]);
-      w_.put_places(tile_of(step + 2), ahead);
-      w_.group_barrier();
-    }
-    if (meeting == steps) __syncthreads();
-  }
-
-  __device__ __forceinline__ int tile_of(int step) const { return w_.tile_of(step, w_.reversed); }
-
-  __device__ __forceinline__ void start_copies(int step, bool with_partial) {
-    w_.copy_rows(mine_.u[step % 2], x_, [&](int row) { return w_.first(tile_of(step), row); });
-    if (with_partial) copy_partial(step);
-    projections_.copy(w_, words_, tile_of(step));
-    commit_copies();
-  }
-  /// The tile of second tokens is free as soon as those of the step before have been added.
-  __device__ __forceinline__ void start_second_copies(int step) {
-    if constexpr (Kind::kPlain) return;
-    const int tile = tile_of(step);
-    if (w_.has_seconds(tile)) w_.copy_rows(mine_.u[2], x_, [&](int row) { return w_.second(tile, row); });
-    commit_copies();
-  }
-  __device__ __forceinline__ void copy_partial(int step) {
-    w_.copy_rows(mine_.partial[step % 2], {y_.front}, [&](int row) { return w_.result_of(tile_of(step), row); });
-  }
-
-  /// y of the tile takes u's place. Half a tile at a time is read into registers first, so that the exponentials of its
-  /// tokens do not wait for each other.
-  __device__ __forceinline__ void scan(int tile, int parity, bool adds) {
-    SweepTile& u_tile = mine_.u[parity];
-    const SweepTokens<Kind>& tokens = tokens_[parity];
+  /// Half a tile at a time is read into registers first, so that the exponentials of its tokens do not wait for each
+  /// other.
+  __device__ __forceinline__ void scan(int tile, int buffer, bool adds) {
+    const SweepTokens<Kind>& tokens = direction_.tokens[buffer];
     fill_pre_activations(tokens, mine_.weights, mine_.scratch);
     if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
     if (states_) states_[static_cast<std::int64_t>(tile) * w_.p.channels] = h_;
 #pragma unroll
     for (int first = 0; first < kTile; first += kTile / 2) {
       HalfTile u, y = {}, delta, B, C;
-      load_half(u, u_tile, first);
+      load_half(u, mine_.u[buffer], first);
       load_half(B, tokens.B, first);
       load_half(C, tokens.C, first);
-      if (adds) load_half(y, mine_.partial[parity], first);
+      if (adds) load_half(y, mine_.y[buffer], first);
 #pragma unroll
       for (int i = 0; i < kTile / 2; ++i) {
         delta[i] = softplus_base2(kLog2E * mine_.scratch[first + i][w_.lane] + w_.bias);
@@ -132,39 +129,29 @@ class SweepForwardWalk {
         h_ = exp2_fast(delta[i] * w_.A) * h_ + delta[i] * (B[i] * u[i]);
         y[i] += C[i] * h_;
       }
-      store_half(u_tile, first, y);
+      store_half(mine_.y[buffer], first, y);
     }
   }
 
-  /// `completes`: the sums are y.
-  __device__ __forceinline__ void store(int tile, const SweepTile& y, bool completes) const {
-    w_.store_rows(y, y_, [&](int row) { return w_.result_of(tile, row); });
-    if (Kind::kPlain || !f_.z || !completes) return;
-    const auto z = w_.rows_of(f_.z, w_.p.out_length());
-    w_.store_rows(y, z, [&](int row) { return w_.output_of(w_.first(tile, row)); });
-    if (w_.p.order.second) w_.store_rows(y, z, [&](int row) { return w_.output_of(w_.second(tile, row)); });
-  }
-
-  const SweepForward& f_;
-  SweepWarp<Kind> w_;
-  const SweepWords<Kind> words_;
-  SweepProjections<Kind> projections_;
+  SweepWarp w_;
   typename SweepForwardShared<Kind>::Warp& mine_;
-  SweepTokens<Kind> (&tokens_)[2];
-  SweepRows<const bfloat16> x_;
-  SweepRows<bfloat16> y_;
-  float* states_;
+  SweepShared<Kind>& direction_;
+  float* states_ = nullptr;
   float h_ = 0;
 };
 
-// Grid (image blocks, channel blocks), block (2 · warps · 32): the first half of the warps goes forwards.
+// Grid (image blocks, channel blocks), block (2 · (warps + 2) · 32).
 template <class Kind>
 __global__ void __launch_bounds__(Kind::kThreads, Kind::kForwardBlocks)
     sweep_forward_kernel(const __grid_constant__ SweepForward f) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepForwardShared<Kind>*>(memory);
-  clear_tokens(shared.tokens);
-  SweepForwardWalk<Kind>(f, shared).run();
+  prepare(shared.directions, f.sweep.warps, shared.bytes(f.sweep.warps));
+  switch (sweep_role(f.sweep)) {
+    case SweepRole::kScan: return SweepForwardScan<Kind>(f, shared).run();
+    case SweepRole::kBring: return SweepForwardCopies<Kind>(f, shared).bring();
+    case SweepRole::kStore: return SweepForwardCopies<Kind>(f, shared).store();
+  }
 }
 
 /// kGeneral: for orders of which `forward.sweep` may not be plain.
@@ -175,7 +162,7 @@ void sweep_forward(const Stream& stream, const SweepForward& forward) {
     SweepForward f = forward;
     f.sweep.warps = grid.warps;
     launch_sweep("sweep_forward", stream, sweep_forward_kernel<Kind>, grid,
-                 SweepForwardShared<Kind>::bytes(grid.threads()), f);
+                 SweepForwardShared<Kind>::bytes(grid.warps), f);
   });
 }
 

@@ -65,17 +65,29 @@ __device__ __forceinline__ void load_transposed(std::uint32_t (&m)[2], const voi
                : "memory");
 }
 
-/// 16 bytes from global to shared memory, or 16 zeros; done when its group is waited for.
-__device__ __forceinline__ void copy_async(void* to, const void* from, bool zero) {
-  const int bytes = zero ? 0 : 16;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+/// 16 bytes of shared memory at an address.
+__device__ __forceinline__ uint4 load_shared(std::uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_shared(const uint4& v, std::uint32_t address) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
 }
+
+/// 16 bytes from global to an address of shared memory, or 16 zeros; done when its group is waited for.
+__device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, bool zero) {
+  const int bytes = zero ? 0 : 16;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
 /// The same for 4 bytes.
-__device__ __forceinline__ void copy_async_word(void* to, const void* from, bool zero) {
+__device__ __forceinline__ void copy_async_word(std::uint32_t to, const void* from, bool zero) {
   const int bytes = zero ? 0 : 4;
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
-               : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 /// Ends the group of copies that this thread has issued since the group before.
 __device__ __forceinline__ void commit_copies() {
@@ -92,6 +104,44 @@ template <int kId>
 __device__ __forceinline__ void barrier_of(int threads) {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "r"(threads) : "memory");
 }
+
+/// A barrier in shared memory, at which some warps arrive and others wait. It counts its phases, which end with the
+/// arrival of as many as it was made for, and orders what was written before an arrival before what is read after the
+/// wait. The block's barrier must follow init().
+class SharedBarrier {
+ public:
+  __device__ __forceinline__ void init(int arrivals) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&state_)), "r"(arrivals) : "memory");
+  }
+  __device__ __forceinline__ void arrive() {
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(&state_))
+                 : "memory");
+  }
+  /// Until a phase ends; at most the next one may have begun. `parity`: of the phase's number.
+  __device__ __forceinline__ void wait(unsigned parity) const {
+    while (!has_ended(parity)) {
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool has_ended(unsigned parity) const {
+    unsigned ended;
+#if __CUDA_ARCH__ >= 900
+#define QM_MBARRIER_WAIT "try_wait"  // sleeps a while before it says no
+#else
+#define QM_MBARRIER_WAIT "test_wait"
+#endif
+    asm volatile("{ .reg .pred ended; mbarrier." QM_MBARRIER_WAIT
+                 ".parity.shared.b64 ended, [%1], %2; selp.u32 %0, 1, 0, ended; }"
+                 : "=r"(ended)
+                 : "r"(shared_address(&state_)), "r"(parity)
+                 : "memory");
+#undef QM_MBARRIER_WAIT
+    return ended != 0;
+  }
+
+  std::uint64_t state_;
+};
 
 // ---- powers of two --------------------------------------------------------------------------------------------------
 
