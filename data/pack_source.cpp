@@ -26,7 +26,8 @@ struct PackSource::Found {
   std::string folder;  // "" where it lies flat
   std::string file;
   std::string name;  // for messages
-  std::uint64_t offset = 0, bytes = 0;
+  std::uint64_t offset = 0;
+  FileStamp stamp{};  // of an archive's file, with the bytes of the image
 };
 
 namespace {
@@ -179,9 +180,7 @@ std::vector<PackSource::Found> PackSource::find_in_folder(const SourceOptions& o
       ignored_.push_back(path);
       return;
     }
-    std::error_code broken_link;
-    const std::uintmax_t bytes = entry.file_size(broken_link);
-    found.push_back({folder, file, path, 0, broken_link ? 0 : bytes});
+    found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});  // none: a broken link
   };
   for (const fs::directory_entry& entry : entries_of(options.input)) {
     if (!options.labels.empty()) {
@@ -203,6 +202,7 @@ std::vector<PackSource::Found> PackSource::find_in_folder(const SourceOptions& o
 
 void PackSource::list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found) {
   TarListing listing = list_tar(*archive_, begin, end);
+  FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   const std::string place = folder.empty() ? input_ : input_ + "/" + folder;
   for (std::string& problem : listing.problems) problems_.push_back({place, std::move(problem)});
   for (TarEntry& entry : listing.entries) {
@@ -210,7 +210,8 @@ void PackSource::list(std::uint64_t begin, std::uint64_t end, const std::string&
     auto [parent, file] = split_path(path);
     if (file.starts_with('.') || file.empty()) continue;
     if (!entry.whole && !file.ends_with(".tar")) continue;  // of an inner archive, images may have come whole
-    found.push_back({std::move(parent), std::move(file), input_ + "/" + path, entry.offset, entry.size});
+    stamp.bytes = entry.size;
+    found.push_back({std::move(parent), std::move(file), input_ + "/" + path, entry.offset, stamp});
   }
 }
 
@@ -225,7 +226,7 @@ void PackSource::find_in_inner_archives(std::vector<Found>& found) {
     const std::string folder = inner.file.substr(0, inner.file.size() - 4);
     try {
       std::vector<Found> images;
-      list(inner.offset, inner.offset + inner.bytes, folder, images);
+      list(inner.offset, inner.offset + inner.stamp.bytes, folder, images);
       for (Found& image : images) image.folder = folder;  // whatever folders lie inside
       found.insert(found.end(), std::make_move_iterator(images.begin()), std::make_move_iterator(images.end()));
     } catch (const IoError& error) {
@@ -247,7 +248,7 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
   const bool nested = std::ranges::any_of(found, [](const Found& file) { return file.file.ends_with(".tar"); });
   if (nested) find_in_inner_archives(found);
   std::erase_if(found, [&](const Found& file) {
-    const bool is_image = is_named_like_image(file.file) || begins_like_image(*archive_, file.offset, file.bytes);
+    const bool is_image = is_named_like_image(file.file) || begins_like_image(*archive_, file.offset, file.stamp.bytes);
     if (!is_image) ignored_.push_back(file.name);
     return !is_image;
   });
@@ -298,7 +299,9 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
   for (std::size_t i = 0; i < found.size(); ++i) place[{label_of(found[i].folder, found[i].name), found[i].file}] = i;
   images_.reserve(place.size());
   for (const auto& [key, i] : place) {
-    images_.push_back({std::move(found[i].name), key.first, found[i].offset, found[i].bytes});
+    const FileStamp& stamp = found[i].stamp;
+    images_.push_back(
+        {std::move(found[i].name), key.first, found[i].offset, stamp.bytes, stamp.modified, stamp.changed});
   }
   std::ranges::sort(ignored_);
 }

@@ -22,6 +22,7 @@ struct SourceImage {
   std::string name;  ///< for messages: the path, or "ARCHIVE/path inside"
   std::int32_t label = 0;
   std::uint64_t offset = 0, bytes = 0;  ///< in the archive; of a folder's image, offset 0
+  std::int64_t modified = 0, changed = 0;  ///< times of the file that it lies in, as in FileStamp
 };
 
 /// Something that cannot be packed, and why.
