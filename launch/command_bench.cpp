@@ -249,6 +249,7 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
     return 0;
   }
   QM_CHECK(!data.empty(), UsageError, "bench data: missing --data DIR");
+  QM_CHECK(!json, UsageError, "bench data: --json is of train, infer and ops");
   recipe.data.threads = threads;
   const Device where = choose_device(device, Precision::kFp32, environment);
   LoaderConfig config = loader_config(recipe);
