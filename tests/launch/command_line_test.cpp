@@ -222,7 +222,8 @@ TEST(launch, program_generates_and_packs_images) {
                      "--shards", "2"};
   const ProgramResult packed = run_quadmamba(pack);
   ASSERT_EQ(packed.exit_code, 0) << packed.describe();
-  EXPECT_NE(packed.out.find("30 images of 10 classes"), std::string::npos) << packed.describe();
+  EXPECT_NE(packed.out.find("30 images of 10 classes, "), std::string::npos) << packed.describe();
+  EXPECT_NE(packed.out.find(" kB, in 2 shards\n"), std::string::npos) << packed.describe();
   EXPECT_TRUE(std::filesystem::exists(folder / "shards/train-00001-of-00002.h5"));
   expect_failure(run_quadmamba(pack), 1, "train-0000");  // never overwritten unasked
 }
