@@ -48,7 +48,8 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
            recipe.model.classes);
   const std::int64_t n = shards.size(), ranks = communicator.size(), rank = communicator.rank();
   const std::int64_t first = n * rank / ranks, last = n * (rank + 1) / ranks;
-  const std::int64_t batch_size = eval_batch(recipe, communicator.size());
+  const std::int64_t most = (n + ranks - 1) / ranks;  // samples of a rank
+  const std::int64_t batch_size = std::min(eval_batch(recipe, communicator.size()), most);
 
   const Device device = network.device();
   BatchesAhead batches(device, 1);
@@ -67,7 +68,6 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
   const Tensor sums = Tensor::zeros({4}, DType::kFloat64, device);
   bool there = put_next();
   // Every rank goes round as often as that with the most samples: they agree before each batch whether to stop.
-  const std::int64_t most = (n + ranks - 1) / ranks;
   for (std::int64_t done = 0; done < most; done += batch_size) {
     fault_point("evaluate");
     check_stop(communicator);

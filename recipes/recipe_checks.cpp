@@ -127,7 +127,8 @@ class CombinationChecker {
     if (train.micro_batch % 2 != 0) {
       fail({"train.micro_batch"}, "expected an even number, since mixup or cutmix is on, got ", train.micro_batch);
     }
-    if (train.global_batch > mix.group && train.global_batch % mix.group != 0) {
+    const bool by_group = mix.mode == "batch";  // else mix.group has no part in it
+    if (by_group && train.global_batch > mix.group && train.global_batch % mix.group != 0) {
       fail({"mix.group", "train.global_batch"}, "expected mix.group to divide train.global_batch, got ", mix.group,
            " and ", train.global_batch);
     }
@@ -175,7 +176,7 @@ class CombinationChecker {
 
   void check_eval() const {
     const std::int64_t resize = recipe_.eval.resize;
-    if (given("eval.resize") && given("eval.crop_pct")) {
+    if (resize != 0 && given("eval.crop_pct")) {
       fail({"eval.crop_pct"}, "cannot be given together with eval.resize");
     }
     if (recipe_.eval.interpolation == Resampling::kRandom) {

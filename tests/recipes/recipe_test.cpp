@@ -301,6 +301,11 @@ TEST(recipes, every_imagenet_recipe_has_the_published_augmentation) {
   }
 }
 
+TEST(recipes, crop_pct_takes_the_place_of_a_resize_that_is_set_to_none) {
+  const Recipe recipe = minimal({"eval.resize=72", "eval.resize=0", "eval.crop_pct=0.5"});
+  EXPECT_EQ(recipe.eval.short_side(64), 128);
+}
+
 TEST(recipes, crop_pct_gives_the_short_side) {
   EXPECT_EQ(minimal({"eval.crop_pct=0.875"}).eval.short_side(224), 256);
   EXPECT_EQ(minimal({"eval.crop_pct=0.9"}).eval.short_side(224), 248);
@@ -452,6 +457,9 @@ TEST(recipes, impossible_batches) {
   EXPECT_EQ(error_of(kMinimal + "[mix]\ngroup = 7\n"), "r.toml:12: mix.group: expected an even number, got 7");
   EXPECT_EQ(error_of(kMinimal + "[mix]\nmixup = 0.8\ngroup = 24\n"),
             "r.toml:13: mix.group: expected mix.group to divide train.global_batch, got 24 and 64");
+  for (const char* mode : {"pair", "elem"}) {
+    EXPECT_NO_THROW(minimal({"train.global_batch=150", "mix.cutmix=1", std::string("mix.mode=") + mode})) << mode;
+  }
   EXPECT_EQ(error_of(minimal_with("global_batch = 64", "global_batch = 150") + "[mix]\ncutmix = 1\n"),
             "r.toml:6: train.global_batch: expected mix.group to divide train.global_batch, got 128 and 150");
   EXPECT_EQ(error_of(minimal_with("global_batch = 64", "global_batch = 63") + "[mix]\ncutmix = 1\n"),
