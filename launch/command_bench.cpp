@@ -257,6 +257,8 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
   if (config.defers_pixel_ops) pin_host_memory();
   const auto opening = Clock::now();
   const ShardSet shards(data, split);
+  QM_CHECK(batch <= shards.size(), ConfigError, "bench data: --batch ", batch, ": ", data, " holds ", shards.size(),
+           " images of split '", split, "'");
   std::printf("%s: %lld images, opened in %.2f s; %s, %lld threads\n", data.c_str(),
               static_cast<long long>(shards.size()), seconds_since(opening), recipe.name.c_str(),
               static_cast<long long>(threads));
