@@ -57,7 +57,8 @@ struct FileStamp {
 /// Of the file that a path leads to, through links; nothing where there is none.
 std::optional<FileStamp> stamp_of(const std::string& path);
 
-/// Renames a file within its file system, over one that has the name `to`, and brings the folder to the disk. Throws IoError.
+/// Renames a file within its file system, over one that has the name `to`, and brings the folder to the disk. Throws
+/// IoError.
 void move_file(const std::string& from, const std::string& to);
 
 /// A file under construction: written as `<path>.tmp` beside its final place, it takes the name `path` in publish().

@@ -179,8 +179,8 @@ class Packer {
   }
 
   PackReport publish() {
-    // Old shards go first: an interruption here leaves a set with gaps, which no reader takes for a whole one. Only once
-    // they are gone is a shard in `output` known to be this plan's.
+    // Old shards go first: an interruption here leaves a set with gaps, which no reader takes for a whole one. Only
+    // once they are gone is a shard in `output` known to be this plan's.
     for (const std::string& old : other_shards()) remove_file(options_.output + "/" + old);
     if (!publishing_) write_text(publishing_path(), "");
     for (std::int64_t number = 0; number < plan_.shards; ++number) {
@@ -263,7 +263,8 @@ class Packer {
   /// Goes on with what an earlier run that packed the same has left, else begins anew.
   void open_partial() {
     const std::string plan = fingerprint();
-    const bool same = exists(plan_path()) && read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
+    const bool same =
+        exists(plan_path()) && read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
     publishing_ = same && exists(publishing_path());
     const std::vector<std::string> others = other_shards();
     QM_CHECK(others.empty() || options_.overwrite, IoError, options_.output, ": already holds ", others.size(),
@@ -315,8 +316,8 @@ class Packer {
     }
   }
 
-  /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or another's.
-  /// Images that the shard lacks were bad: they are tried again, to name the cause.
+  /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or
+  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause.
   bool keep(std::int64_t number, std::span<const std::size_t> order) {
     const std::string path = finished_path(number);
     if (path.empty()) return false;

@@ -242,7 +242,8 @@ void PackSource::find_in_inner_archives(std::vector<Found>& found) {
     class_names_.push_back(name);
     try {
       std::vector<Found> images;
-      list(inner.offset, inner.offset + inner.stamp.bytes, inner.folder.empty() ? name : inner.folder + "/" + name, images);
+      list(inner.offset, inner.offset + inner.stamp.bytes, inner.folder.empty() ? name : inner.folder + "/" + name,
+           images);
       for (Found& image : images) image.folder = name;  // whatever folders lie inside
       found.insert(found.end(), std::make_move_iterator(images.begin()), std::make_move_iterator(images.end()));
     } catch (const IoError& error) {

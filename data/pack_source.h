@@ -22,7 +22,7 @@ struct SourceOptions {
 struct SourceImage {
   std::string name;  ///< for messages: the path, or "ARCHIVE/path inside"
   std::int32_t label = 0;
-  std::uint64_t offset = 0, bytes = 0;  ///< in the archive; of a folder's image, offset 0
+  std::uint64_t offset = 0, bytes = 0;     ///< in the archive; of a folder's image, offset 0
   std::int64_t modified = 0, changed = 0;  ///< times of the file that it lies in, as in FileStamp
 };
 
@@ -49,7 +49,7 @@ class PackSource {
   const std::vector<std::string>& class_names() const { return class_names_; }
   const std::vector<SourceImage>& images() const { return images_; }
   const std::vector<std::string>& ignored() const { return ignored_; }  ///< neither JPEG nor PNG
-  const std::vector<BadImage>& problems() const { return problems_; }   ///< damage to an archive, images without a label
+  const std::vector<BadImage>& problems() const { return problems_; }  ///< damage to an archive, images without a label
 
   /// The encoded bytes of an image. Thread-safe. Throws IoError.
   std::vector<std::uint8_t> read(const SourceImage& image) const;

@@ -177,8 +177,8 @@ void copy_rows(const PixelView& in, std::uint8_t* out) {
   for (std::int64_t y = 0; y < in.height; ++y) std::memcpy(out + y * row_bytes, in.row(y), row_bytes);
 }
 
-/// The part under `rows` and `columns` of `in` under `box`, resampled. An axis that stays as it is would get weights of one
-/// and is left out.
+/// The part under `rows` and `columns` of `in` under `box`, resampled. An axis that stays as it is would get weights of
+/// one and is left out.
 void resample(PixelView in, const RealBox& box, const Part& rows, const Part& columns, Interpolation interpolation,
               std::uint8_t* out) {
   const auto stays = [](double begin, double extent, std::int64_t in_extent, const Part& part) {

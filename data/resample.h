@@ -25,8 +25,9 @@ PixelView view_of(const Image& image, const Box& box);
 /// the result has 1 to kMaxPixels.
 Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width, Interpolation interpolation);
 
-/// The pixels under `part` of resize(image, whole, to.height, to.width): the same bits for the work of `part` alone. `to`
-/// may have more than kMaxPixels. Throws ShapeError unless `part` has pixels, at most kMaxPixels, and lies within `to`.
+/// The pixels under `part` of resize(image, whole, to.height, to.width): the same bits for the work of `part` alone.
+/// `to` may have more than kMaxPixels. Throws ShapeError unless `part` has pixels, at most kMaxPixels, and lies within
+/// `to`.
 Image resize_part(const Image& image, ImageSize to, const Box& part, Interpolation interpolation);
 
 /// resize() into `out`, (height, width, 3) bytes, unchecked.

@@ -165,7 +165,8 @@ class Lister {
     if (type == 'L' || type == 'K' || type == 'x') {
       read_extension(type, data, size);
     } else {
-      if (type == '1') links_.push_back({name, plain_path(next_.link.value_or(std::string(text_field(header, 157, 100))))});
+      if (type == '1')
+        links_.push_back({name, plain_path(next_.link.value_or(std::string(text_field(header, 157, 100))))});
       if (is_file(type)) listing_.entries.push_back({std::move(name), data, size});
       next_ = {};
     }
@@ -199,8 +200,8 @@ class Lister {
 
   const InputFile& file_;
   std::uint64_t at_, end_;
-  std::uint64_t blanks_ = 0;  // blank blocks before at_
-  PaxRecords next_;           // of the entry that follows
+  std::uint64_t blanks_ = 0;                                // blank blocks before at_
+  PaxRecords next_;                                         // of the entry that follows
   std::vector<std::pair<std::string, std::string>> links_;  // name, target
   TarListing listing_;
 };

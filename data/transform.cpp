@@ -133,7 +133,7 @@ AugmentConfig without_pixel_ops(AugmentConfig config) {
 }
 
 void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
-                     std::uint8_t* pixels) {
+                    std::uint8_t* pixels) {
   // The filter is symmetric, so flipping the result is flipping the crop, on fewer pixels.
   if (uniform_between(0, 1, draw_block(key, AugmentStream::kFlip).word[0]) < config.flip) {
     flip_horizontal(pixels, height, width);

@@ -11,8 +11,9 @@ namespace {
 /// Calls visit(from, to) for each tensor that `from`, a Batch or DeviceBatch, has.
 template <class From, class Visit>
 void visit_tensors(const From& from, const DeviceBatch& to, Visit visit) {
-  for (const auto& [source, target] : {std::pair(&from.images, &to.images), std::pair(&from.labels, &to.labels),
-                                       std::pair(&from.erased, &to.erased), std::pair(&from.pixel_ops, &to.pixel_ops)}) {
+  for (const auto& [source, target] :
+       {std::pair(&from.images, &to.images), std::pair(&from.labels, &to.labels), std::pair(&from.erased, &to.erased),
+        std::pair(&from.pixel_ops, &to.pixel_ops)}) {
     if (source->defined()) visit(*source, *target);
   }
 }
@@ -50,7 +51,8 @@ void BatchesAhead::put(Batch batch) {
   const std::size_t i = slot.from.size();
   if (taken_.size() == i) taken_.push_back(empty_like(batch));
   visit_tensors(batch, taken_[i], [&](const Tensor& from, const Tensor& to) {
-    QM_CHECK(to.defined() && from.shape() == to.shape(), ShapeError, "batch ", i, " of a step has another shape than before");
+    QM_CHECK(to.defined() && from.shape() == to.shape(), ShapeError, "batch ", i,
+             " of a step has another shape than before");
   });
   if (slot.to.size() == i) {
     slot.to.push_back(empty_like(batch));
@@ -58,9 +60,8 @@ void BatchesAhead::put(Batch batch) {
   }
   const Stream stream = copy_stream(device_);
   slot.free.hold(stream);
-  visit_tensors(batch, slot.to[i], [&](const Tensor& from, const Tensor& to) {
-    copy_ahead(stream, to.raw(), from.raw(), from.bytes());
-  });
+  visit_tensors(batch, slot.to[i],
+                [&](const Tensor& from, const Tensor& to) { copy_ahead(stream, to.raw(), from.raw(), from.bytes()); });
   slot.copied.record(stream);
   slot.from.push_back(std::move(batch));
   if (slot.from.size() == count_) filling_ = 1 - filling_;

@@ -26,9 +26,9 @@ class BatchesAhead {
   BatchesAhead(const BatchesAhead&) = delete;
   BatchesAhead& operator=(const BatchesAhead&) = delete;
 
-  /// Sends the next batch of the step after the one taken: all of its batches, in order, before the next take(). Does not
-  /// wait for the work queued on the device, only for the copies of two steps ago. Throws ShapeError on another shape
-  /// than that batch had in the step before.
+  /// Sends the next batch of the step after the one taken: all of its batches, in order, before the next take(). Does
+  /// not wait for the work queued on the device, only for the copies of two steps ago. Throws ShapeError on another
+  /// shape than that batch had in the step before.
   void put(Batch batch);
 
   /// What is queued on the device's current stream from here on finds the step that was put last, all `count` batches

@@ -50,7 +50,8 @@ class Progress {
     if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n") << std::flush;
+    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n")
+              << std::flush;
   }
 
  private:

@@ -41,8 +41,7 @@ std::string EvalResult::text() const {
   return line;
 }
 
-EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards,
-                    Communicator& communicator) {
+EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards, Communicator& communicator) {
   const auto classes = static_cast<std::int64_t>(shards.class_names().size());
   QM_CHECK(classes == recipe.model.classes, ConfigError, "the data has ", classes, " classes, the model ",
            recipe.model.classes);

@@ -108,7 +108,8 @@ TEST(data, pack_source_asks_which_class_folders_are_meant) {
 std::vector<std::pair<std::string, std::string>> listed(const PackSource& source, const std::string& archive) {
   std::vector<std::pair<std::string, std::string>> images;
   for (const SourceImage& image : source.images()) {
-    images.emplace_back(image.name.substr(archive.size() + 1), source.class_names()[static_cast<std::size_t>(image.label)]);
+    images.emplace_back(image.name.substr(archive.size() + 1),
+                        source.class_names()[static_cast<std::size_t>(image.label)]);
   }
   return images;
 }

@@ -95,7 +95,8 @@ TEST(data, tar_goes_on_with_an_archive_behind_the_first) {
   both.resize(both.size() + 100, 1);  // less than a header
   EXPECT_TRUE(listing_of(both).problems.empty());
   both.resize(2 * sample().size() + 1024, 1);
-  EXPECT_EQ(listing_of(both).problems, std::vector<std::string>{concat("damaged header at byte ", 2 * sample().size())});
+  EXPECT_EQ(listing_of(both).problems,
+            std::vector<std::string>{concat("damaged header at byte ", 2 * sample().size())});
 }
 
 TEST(data, tar_a_header_of_zeros_is_damage) {

@@ -263,7 +263,8 @@ TEST(data, transform_dct_scaling_keeps_the_crop) {
     EXPECT_GE(crop.box.width, kSide);
     ++shrinks[std::lround(static_cast<double>(box.height) / crop.box.height)];
     box.left += box.left + box.width < image.width ? 1 : -1;
-    EXPECT_LT(mean_difference(scaled, whole), mean_difference(resize(image, box, kSide, kSide, kBicubic).pixels, whole) / 2)
+    EXPECT_LT(mean_difference(scaled, whole),
+              mean_difference(resize(image, box, kSide, kSide, kBicubic).pixels, whole) / 2)
         << "position " << position << ", crop " << box.height << " x " << box.width;
   }
   EXPECT_TRUE(shrinks[2] > 0 && shrinks[4] > 0 && shrinks[8] > 0);

@@ -50,7 +50,9 @@ void expect_every_step_in_order(Device device) {
   }
 }
 
-TEST(launch, batches_ahead_come_in_order_at_one_place) { expect_every_step_in_order(Device{}); }
+TEST(launch, batches_ahead_come_in_order_at_one_place) {
+  expect_every_step_in_order(Device{});
+}
 
 TEST(gpu, batches_ahead_come_in_order_at_one_place) {
   QM_NEEDS_GPU();

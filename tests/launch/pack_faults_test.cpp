@@ -27,8 +27,8 @@ class Images {
  public:
   Images() { write('a'); }
 
-  /// `last` is the last byte of every image, behind its end: all that the inputs of two calls differ by. Files keep their
-  /// sizes and times of modification.
+  /// `last` is the last byte of every image, behind its end: all that the inputs of two calls differ by. Files keep
+  /// their sizes and times of modification.
   void write(char last) {
     TarBytes tar;
     for (const char* name : {"cat", "dog"}) {
@@ -50,8 +50,8 @@ class Images {
   std::string output(const std::string& name) const { return folder_ / name; }
 
   ProgramResult pack(const std::string& input, const std::string& name, const Strings& more = {}) const {
-    Strings arguments{"pack",     "--input",  input,      "--split", "train", "--output", output(name),
-                      "--shards", concat(kShards), "--threads", "1"};
+    Strings arguments{"pack",       "--input",  input,           "--split",   "train", "--output",
+                      output(name), "--shards", concat(kShards), "--threads", "1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_quadmamba(arguments, {.environment = {}, .timeout_seconds = 60, .folder = {}});
   }
@@ -78,7 +78,9 @@ class Images {
   TemporaryFolder folder_;
 };
 
-void expect_killed(const ProgramResult& result) { EXPECT_EQ(result.signal, SIGKILL) << result.describe(); }
+void expect_killed(const ProgramResult& result) {
+  EXPECT_EQ(result.signal, SIGKILL) << result.describe();
+}
 
 /// Files written by a pack: the plan, the shards, the note that they get their names now; then those are renamed.
 constexpr int kRenames = 1 + kShards + 1 + kShards;

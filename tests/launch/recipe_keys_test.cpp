@@ -1,7 +1,6 @@
 // Keys of a recipe that only a whole training run shows the effect of.
 #include <gtest/gtest.h>
 
-
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 

@@ -33,8 +33,13 @@ class GpuWork {
  private:
   static constexpr std::int64_t kSize = 8192;
   void queue() const {
-    linear_forward<float>(y_.stream(), {.rows = kSize, .in = kSize, .out = kSize, .x = x_.data<float>(),
-                                        .weight = x_.data<float>(), .bias = nullptr, .y = y_.data<float>()});
+    linear_forward<float>(y_.stream(), {.rows = kSize,
+                                        .in = kSize,
+                                        .out = kSize,
+                                        .x = x_.data<float>(),
+                                        .weight = x_.data<float>(),
+                                        .bias = nullptr,
+                                        .y = y_.data<float>()});
   }
   Tensor x_ = Tensor::zeros({kSize, kSize}, DType::kFloat32, kGpu), y_ = Tensor::empty(x_.shape(), x_.dtype(), kGpu);
   int calls_ = 0;

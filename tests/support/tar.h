@@ -36,6 +36,8 @@ inline void append_tar_entry(TarBytes& tar, const std::string& name, const TarBy
 }
 
 /// The two empty blocks that end an archive.
-inline void end_tar(TarBytes& tar) { tar.resize(tar.size() + 1024); }
+inline void end_tar(TarBytes& tar) {
+  tar.resize(tar.size() + 1024);
+}
 
 }  // namespace qm
