@@ -113,6 +113,22 @@ std::vector<std::uint8_t> read_file(const std::string& path) {
   return bytes;
 }
 
+std::optional<FileStamp> stamp_of(const std::string& path) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileStamp{.bytes = static_cast<std::uint64_t>(status.st_size),
+                   .modified = status.st_mtim.tv_sec * kSecond + status.st_mtim.tv_nsec,
+                   .changed = status.st_ctim.tv_sec * kSecond + status.st_ctim.tv_nsec};
+}
+
+void move_file(const std::string& from, const std::string& to) {
+  if (fails("file-rename") || ::rename(from.c_str(), to.c_str()) != 0) {
+    throw_system_error(to, "cannot rename the finished file");
+  }
+  sync_folder_of(to);
+}
+
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp") {
   descriptor_ = fails("file-create") ? -1 : open_retrying(temporary_, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (descriptor_ < 0) fail("cannot create");
@@ -146,9 +162,8 @@ void AtomicFile::finish() {
 
 void AtomicFile::publish() {
   QM_CHECK(descriptor_ < 0 && !published_, Error, path_, ": publish() comes once, after finish()");
-  if (fails("file-rename") || ::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file");
+  move_file(temporary_, path_);
   published_ = true;
-  sync_folder_of(path_);
 }
 
 }  // namespace qm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,6 +47,19 @@ class FileLock {
 
 /// The whole of a regular file. Throws IoError.
 std::vector<std::uint8_t> read_file(const std::string& path);
+
+/// What differs where a file was written to or replaced. Times are nanoseconds since 1970.
+struct FileStamp {
+  std::uint64_t bytes = 0;
+  std::int64_t modified = 0;  ///< last write; copying programs may set it back
+  std::int64_t changed = 0;   ///< last change of any kind, which no program can set
+};
+/// Of the file that a path leads to, through links; nothing where there is none.
+std::optional<FileStamp> stamp_of(const std::string& path);
+
+/// Renames a file within its file system, over one that has the name `to`, and brings the folder to the disk. Throws
+/// IoError.
+void move_file(const std::string& from, const std::string& to);
 
 /// A file under construction: written as `<path>.tmp` beside its final place, it takes the name `path` in publish().
 /// Destroyed before that, it removes what it wrote, so that `path` holds the old file or the new one, never a part.

@@ -117,6 +117,18 @@ void make_folder(const std::string& folder) {
   QM_CHECK(!cause, IoError, folder, ": cannot make the folder: ", cause.message());
 }
 
+bool exists(const std::string& path) {
+  std::error_code missing;
+  return fs::exists(path, missing);
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(0, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  file.finish();
+  file.publish();
+}
+
 void remove_file(const std::string& path) {
   std::error_code cause;
   fs::remove(path, cause);
@@ -146,6 +158,15 @@ class Packer {
     plan_.shards = count_shards(options, plan_.images, plan_.bytes);
   }
 
+  /// Makes the folder `partial_` this process's own. Throws IoError where another process packs there.
+  void lock() {
+    const std::string path = partial_ + "/lock";
+    do {
+      make_folder(partial_);
+      lock_.emplace(path);
+    } while (!exists(path));  // of a process that was at its end, and has removed the folder
+  }
+
   void write_shards() {
     open_partial();
     if (options_.announce) options_.announce(plan_);
@@ -158,13 +179,13 @@ class Packer {
   }
 
   PackReport publish() {
-    // Old shards go first: an interruption here leaves a set with gaps, which no reader takes for a whole one.
-    for (const std::string& old : find_shards(options_.output, options_.split)) {
-      remove_file(options_.output + "/" + old);
-    }
+    // Old shards go first: an interruption here leaves a set with gaps, which no reader takes for a whole one. Only
+    // once they are gone is a shard in `output` known to be this plan's.
+    for (const std::string& old : other_shards()) remove_file(options_.output + "/" + old);
+    if (!publishing_) write_text(publishing_path(), "");
     for (std::int64_t number = 0; number < plan_.shards; ++number) {
       const std::string path = options_.output + "/" + name_of(number);
-      move_file(partial_ + "/" + name_of(number), path);
+      if (exists(partial_ + "/" + name_of(number))) move_file(partial_ + "/" + name_of(number), path);
       report_.files.push_back(path);
     }
     remove_partial();
@@ -175,15 +196,35 @@ class Packer {
     return std::move(report_);
   }
 
-  /// After a failure: nothing is left of a run that finished no shard.
+  /// After a failure: nothing is left where no shard was finished.
   void abandon() {
     std::error_code ignored;
-    if (finished_ == 0) fs::remove_all(partial_, ignored);
+    if (!publishing_ && find_shards(partial_, options_.split).empty()) fs::remove_all(partial_, ignored);
   }
 
  private:
   std::string name_of(std::int64_t number) const { return shard_name(options_.split, number, plan_.shards); }
   std::string plan_path() const { return partial_ + "/plan"; }
+  std::string publishing_path() const { return partial_ + "/publishing"; }
+
+  /// Where an earlier run has left a shard that it finished; "" where it has not.
+  std::string finished_path(std::int64_t number) const {
+    for (const std::string& folder : {partial_, options_.output}) {
+      if (folder == options_.output && !publishing_) continue;
+      if (const std::string path = folder + "/" + name_of(number); exists(path)) return path;
+    }
+    return "";
+  }
+
+  /// Shards of this split in `output` that are not of this plan.
+  std::vector<std::string> other_shards() const {
+    std::vector<std::string> others = find_shards(options_.output, options_.split);
+    if (!publishing_) return others;
+    std::set<std::string> own;
+    for (std::int64_t number = 0; number < plan_.shards; ++number) own.insert(name_of(number));
+    std::erase_if(others, [&](const std::string& name) { return own.contains(name); });
+    return others;
+  }
 
   std::uint64_t estimated_bytes() const {
     const std::size_t images = order_.size(), count = std::min(images, kEstimatedFrom);
@@ -211,42 +252,38 @@ class Packer {
     for (const std::string& name : report_.class_names) hash.update_text(name);
     for (const SourceImage& image : source_.images()) {
       hash.update_text(image.name);
-      const std::uint64_t place[] = {static_cast<std::uint64_t>(image.label), image.offset, image.bytes};
+      const std::uint64_t place[] = {static_cast<std::uint64_t>(image.label), image.offset, image.bytes,
+                                     static_cast<std::uint64_t>(image.modified),
+                                     static_cast<std::uint64_t>(image.changed)};
       hash.update_values(std::span(place));
     }
     return hash.hex_digest();
   }
 
-  /// Keeps the folder of an earlier run that packed the same, else begins an empty one.
+  /// Goes on with what an earlier run that packed the same has left, else begins anew.
   void open_partial() {
     const std::string plan = fingerprint();
-    std::error_code missing;
-    const bool same = fs::exists(plan_path(), missing) &&
-                      read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
+    const bool same =
+        exists(plan_path()) && read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
+    publishing_ = same && exists(publishing_path());
+    const std::vector<std::string> others = other_shards();
+    QM_CHECK(others.empty() || options_.overwrite, IoError, options_.output, ": already holds ", others.size(),
+             " shards of split '", options_.split, "', such as ", others.front(), "; --overwrite replaces them");
     if (!same) {
-      remove_partial();
-      make_folder(partial_);
-      AtomicFile file(plan_path());
-      file.write(0, {reinterpret_cast<const std::uint8_t*>(plan.data()), plan.size()});
-      file.finish();
-      file.publish();
+      for (const auto& entry : fs::directory_iterator(partial_)) {
+        if (entry.path().filename() != "lock") remove_file(entry.path().string());
+      }
+      write_text(plan_path(), plan);
     }
     for (std::int64_t number = 0; number < plan_.shards; ++number) {
-      plan_.kept_shards += fs::exists(partial_ + "/" + name_of(number), missing);
+      plan_.kept_shards += !finished_path(number).empty();
     }
-    finished_ = plan_.kept_shards;
   }
 
   void remove_partial() const {
     std::error_code cause;
     fs::remove_all(partial_, cause);
     QM_CHECK(!cause, IoError, partial_, ": cannot remove: ", cause.message());
-  }
-
-  static void move_file(const std::string& from, const std::string& to) {
-    std::error_code cause;
-    fs::rename(from, to, cause);
-    QM_CHECK(!cause, IoError, to, ": cannot rename ", from, " to it: ", cause.message());
   }
 
   void write(std::int64_t number, std::span<const std::size_t> order) {
@@ -262,7 +299,6 @@ class Packer {
              report_.skipped.back().path, ": ", report_.skipped.back().cause);
     writer.finish();
     writer.publish();
-    ++finished_;
   }
 
   void add(ShardWriter& writer, std::span<const std::size_t> ids) {
@@ -280,12 +316,11 @@ class Packer {
     }
   }
 
-  /// Counts what is in a shard that an earlier run finished; false if there is none, or a damaged one. Images that the
-  /// shard lacks were bad: they are tried again, to name the cause.
+  /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or
+  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause.
   bool keep(std::int64_t number, std::span<const std::size_t> order) {
-    const std::string path = partial_ + "/" + name_of(number);
-    std::error_code missing;
-    if (!fs::exists(path, missing)) return false;
+    const std::string path = finished_path(number);
+    if (path.empty()) return false;
     std::optional<ShardIndex> index;
     try {
       index = read_shard_index(InputFile(path));
@@ -293,8 +328,10 @@ class Packer {
       return false;
     }
     std::set<std::uint64_t> lacking(order.begin(), order.end());
+    for (const std::uint64_t id : index->id) {
+      if (lacking.erase(id) == 0) return false;
+    }
     for (std::size_t i = 0; i < index->label.size(); ++i) {
-      lacking.erase(index->id[i]);
       count(index->label[i], index->offset[i + 1] - index->offset[i]);
     }
     for (const std::uint64_t id : lacking) {
@@ -332,7 +369,8 @@ class Packer {
   std::vector<std::int64_t> per_class_;  // images
   PackPlan plan_;
   PackProgress progress_;
-  std::int64_t finished_ = 0;
+  std::optional<FileLock> lock_;
+  bool publishing_ = false;  // an earlier run had begun to: what it gave their names lies in `output`
   PackReport report_;
 };
 
@@ -352,10 +390,7 @@ PackReport pack(const PackOptions& options) {
   check_options(options);
   const PackSource source({options.input, options.inside, options.labels, options.classes});
   Packer packer(options, source);
-  make_folder(options.output);
-  const std::vector<std::string> old = find_shards(options.output, options.split);
-  QM_CHECK(old.empty() || options.overwrite, IoError, options.output, ": already holds ", old.size(),
-           " shards of split '", options.split, "', such as ", old.front(), "; --overwrite replaces them");
+  packer.lock();
   try {
     packer.write_shards();
   } catch (...) {

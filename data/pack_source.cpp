@@ -10,6 +10,7 @@
 #include <span>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 #include "data/shard.h"
@@ -26,7 +27,8 @@ struct PackSource::Found {
   std::string folder;  // "" where it lies flat
   std::string file;
   std::string name;  // for messages
-  std::uint64_t offset = 0, bytes = 0;
+  std::uint64_t offset = 0;
+  FileStamp stamp{};  // of an archive's file, with the bytes of the image
 };
 
 namespace {
@@ -75,11 +77,23 @@ std::pair<std::string, std::string> split_path(const std::string& path) {
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
-/// The lines of a text file, without what surrounds their words.
+/// Whether a file or one of the folders on the way to it is.
+bool is_hidden(const std::string& path) {
+  for (const fs::path& part : fs::path(path)) {
+    const std::string name = part.string();
+    if (name.starts_with('.') && name != "..") return true;
+  }
+  return false;
+}
+
+/// The lines of a text file, without what surrounds their words, nor the mark that some editors begin a file with.
 std::vector<std::string> lines_of(const std::string& path) {
+  constexpr std::array<std::uint8_t, 3> kByteOrderMark = {0xEF, 0xBB, 0xBF};
   const std::vector<std::uint8_t> bytes = read_file(path);
+  std::span<const std::uint8_t> text(bytes);
+  if (text.size() >= 3 && std::ranges::equal(text.first(3), kByteOrderMark)) text = text.subspan(3);
   std::vector<std::string> lines(1);
-  for (const std::uint8_t byte : bytes) {
+  for (const std::uint8_t byte : text) {
     if (byte == '\n') {
       lines.emplace_back();
     } else if (byte != '\r') {
@@ -179,9 +193,7 @@ std::vector<PackSource::Found> PackSource::find_in_folder(const SourceOptions& o
       ignored_.push_back(path);
       return;
     }
-    std::error_code broken_link;
-    const std::uintmax_t bytes = entry.file_size(broken_link);
-    found.push_back({folder, file, path, 0, broken_link ? 0 : bytes});
+    found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});  // none: a broken link
   };
   for (const fs::directory_entry& entry : entries_of(options.input)) {
     if (!options.labels.empty()) {
@@ -203,35 +215,47 @@ std::vector<PackSource::Found> PackSource::find_in_folder(const SourceOptions& o
 
 void PackSource::list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found) {
   TarListing listing = list_tar(*archive_, begin, end);
+  FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   const std::string place = folder.empty() ? input_ : input_ + "/" + folder;
   for (std::string& problem : listing.problems) problems_.push_back({place, std::move(problem)});
   for (TarEntry& entry : listing.entries) {
     const std::string path = folder.empty() ? entry.name : folder + "/" + entry.name;
     auto [parent, file] = split_path(path);
-    if (file.starts_with('.') || file.empty()) continue;
+    if (file.empty() || is_hidden(path)) continue;
     if (!entry.whole && !file.ends_with(".tar")) continue;  // of an inner archive, images may have come whole
-    found.push_back({std::move(parent), std::move(file), input_ + "/" + path, entry.offset, entry.size});
+    stamp.bytes = entry.size;
+    found.push_back({std::move(parent), std::move(file), input_ + "/" + path, entry.offset, stamp});
   }
 }
 
-/// An archive of archives: the inner ones are the classes.
+/// An archive of archives: the inner ones are the classes, also those without images.
 void PackSource::find_in_inner_archives(std::vector<Found>& found) {
   const std::vector<Found> outer = std::exchange(found, {});
+  std::set<std::string> parents;
   for (const Found& inner : outer) {
     if (!inner.file.ends_with(".tar")) {
       ignored_.push_back(inner.name);
       continue;
     }
-    const std::string folder = inner.file.substr(0, inner.file.size() - 4);
+    parents.insert(inner.folder);
+    const std::string name = inner.file.substr(0, inner.file.size() - 4);
+    class_names_.push_back(name);
     try {
       std::vector<Found> images;
-      list(inner.offset, inner.offset + inner.bytes, folder, images);
-      for (Found& image : images) image.folder = folder;  // whatever folders lie inside
+      list(inner.offset, inner.offset + inner.stamp.bytes, inner.folder.empty() ? name : inner.folder + "/" + name,
+           images);
+      for (Found& image : images) image.folder = name;  // whatever folders lie inside
       found.insert(found.end(), std::make_move_iterator(images.begin()), std::make_move_iterator(images.end()));
     } catch (const IoError& error) {
       problems_.push_back({inner.name, error.what()});
     }
   }
+  check_side_by_side(parents);
+}
+
+void PackSource::check_side_by_side(const std::set<std::string>& parents) const {
+  QM_CHECK(parents.size() <= 1, IoError, input_, ": holds classes under '", *parents.begin(), "' and '",
+           *parents.rbegin(), "'; choose those inside one of them");
 }
 
 std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& options) {
@@ -247,7 +271,7 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
   const bool nested = std::ranges::any_of(found, [](const Found& file) { return file.file.ends_with(".tar"); });
   if (nested) find_in_inner_archives(found);
   std::erase_if(found, [&](const Found& file) {
-    const bool is_image = is_named_like_image(file.file) || begins_like_image(*archive_, file.offset, file.bytes);
+    const bool is_image = is_named_like_image(file.file) || begins_like_image(*archive_, file.offset, file.stamp.bytes);
     if (!is_image) ignored_.push_back(file.name);
     return !is_image;
   });
@@ -259,11 +283,11 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
       parents.insert(parent);
       file.folder = folder;
     }
-    QM_CHECK(parents.size() <= 1, IoError, options.input, ": holds class folders under '", *parents.begin(), "' and '",
-             *parents.rbegin(), "'; choose those inside one of them");
+    check_side_by_side(parents);
   }
   QM_CHECK(!found.empty(), IoError, options.input, ": no JPEG or PNG images",
-           options.inside.empty() ? "" : " under '" + options.inside + "'");
+           options.inside.empty() ? "" : " under '" + options.inside + "'",
+           problems_.empty() ? "" : "; " + problems_.front().cause);
   return found;
 }
 
@@ -285,6 +309,8 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
     for (const std::string& name : unused)
       problems_.push_back({name, concat("labelled in ", options.labels, ", but not there")});
     std::erase_if(found, [](const Found& file) { return file.file.empty(); });
+    QM_CHECK(!found.empty(), IoError, options.labels, ": labels none of the images in ", options.input);
+    class_names_.clear();
   }
   if (!options.classes.empty()) {
     class_names_ = read_class_names(options.classes);
@@ -294,11 +320,16 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
     class_names_ = options.labels.empty() ? std::vector(names.begin(), names.end()) : sorted_classes(names);
   }
   const LabelOf label_of(class_names_, !options.labels.empty() && !options.classes.empty());
-  std::map<std::pair<std::int32_t, std::string>, std::size_t> place;  // a file that an archive holds twice: the last
-  for (std::size_t i = 0; i < found.size(); ++i) place[{label_of(found[i].folder, found[i].name), found[i].file}] = i;
+  // Sorted by class and name. Of a file that an archive holds twice, the last, as unpacking would leave.
+  std::map<std::tuple<std::int32_t, std::string, std::string>, std::size_t> place;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    place[{label_of(found[i].folder, found[i].name), found[i].file, found[i].name}] = i;
+  }
   images_.reserve(place.size());
   for (const auto& [key, i] : place) {
-    images_.push_back({std::move(found[i].name), key.first, found[i].offset, found[i].bytes});
+    const FileStamp& stamp = found[i].stamp;
+    images_.push_back(
+        {std::move(found[i].name), std::get<0>(key), found[i].offset, stamp.bytes, stamp.modified, stamp.changed});
   }
   std::ranges::sort(ignored_);
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct SourceOptions {
 struct SourceImage {
   std::string name;  ///< for messages: the path, or "ARCHIVE/path inside"
   std::int32_t label = 0;
-  std::uint64_t offset = 0, bytes = 0;  ///< in the archive; of a folder's image, offset 0
+  std::uint64_t offset = 0, bytes = 0;     ///< in the archive; of a folder's image, offset 0
+  std::int64_t modified = 0, changed = 0;  ///< times of the file that it lies in, as in FileStamp
 };
 
 /// Something that cannot be packed, and why.
@@ -37,17 +39,17 @@ class PackSource {
   ///
   ///   - the class folders of a folder: its sub-folders;
   ///   - the class folders of an archive: each folder with images, their names the classes. All must lie side by side;
-  ///   - an archive of archives: each inner one is a class, named like it without ".tar";
+  ///   - an archive of archives: each inner one is a class, named like it without ".tar". All must lie side by side;
   ///   - with `labels`, the folder or archive itself. LABEL is a class name or, with `classes`, a number from 0.
   ///
-  /// Hidden files are passed over. Throws IoError: what cannot be read, nothing to pack, class folders at several
-  /// places, a class that `classes` lacks, a line of `labels` without a label or for an image that is not there.
+  /// What is hidden is passed over. Throws IoError: what cannot be read, nothing to pack, class folders at several
+  /// places, a class that `classes` lacks, a line of `labels` without a label.
   explicit PackSource(const SourceOptions& options);
 
   const std::vector<std::string>& class_names() const { return class_names_; }
   const std::vector<SourceImage>& images() const { return images_; }
   const std::vector<std::string>& ignored() const { return ignored_; }  ///< neither JPEG nor PNG
-  const std::vector<BadImage>& problems() const { return problems_; }   ///< damage to an archive, images without a label
+  const std::vector<BadImage>& problems() const { return problems_; }  ///< damage to an archive, images without a label
 
   /// The encoded bytes of an image. Thread-safe. Throws IoError.
   std::vector<std::uint8_t> read(const SourceImage& image) const;
@@ -58,6 +60,7 @@ class PackSource {
   std::vector<Found> find_in_archive(const SourceOptions& options);
   void find_in_inner_archives(std::vector<Found>& found);
   void list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found);
+  void check_side_by_side(const std::set<std::string>& parents) const;
   void assign_labels(const SourceOptions& options, std::vector<Found> found);
 
   std::string input_;

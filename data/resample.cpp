@@ -47,7 +47,7 @@ struct Taps {
     std::int64_t count;
     std::int64_t weight;  // index of the first weight
   };
-  std::vector<Run> runs;  // (out_extent)
+  std::vector<Run> runs;  // (out.count)
   std::vector<std::int32_t> weights;
 };
 
@@ -55,14 +55,21 @@ std::int32_t to_fixed_point(double weight) {
   return static_cast<std::int32_t>(weight * (1 << kWeightBits) + (weight < 0 ? -0.5 : 0.5));
 }
 
-/// The output axis spans [begin, begin + extent] of the input's.
-Taps make_taps(double begin, double extent, std::int64_t in_extent, std::int64_t out_extent, const Filter& filter) {
-  const double scale = extent / static_cast<double>(out_extent);
+/// Part of an axis: pixels first … first + count − 1 of `extent`.
+struct Part {
+  std::int64_t first, count, extent;
+
+  bool is_all() const { return count == extent; }
+};
+
+/// The whole output axis, of which `out` is wanted, spans [begin, begin + extent] of the input's.
+Taps make_taps(double begin, double extent, std::int64_t in_extent, const Part& out, const Filter& filter) {
+  const double scale = extent / static_cast<double>(out.extent);
   const double stretch = std::max(scale, 1.0);
   const double reach = filter.support * stretch;
   Taps taps;
   std::vector<double> values;
-  for (std::int64_t i = 0; i < out_extent; ++i) {
+  for (std::int64_t i = out.first; i < out.first + out.count; ++i) {
     const double center = begin + (static_cast<double>(i) + 0.5) * scale;
     const auto first = std::max<std::int64_t>(static_cast<std::int64_t>(center - reach + 0.5), 0);
     const auto last = std::min(static_cast<std::int64_t>(center + reach + 0.5), in_extent);
@@ -170,6 +177,27 @@ void copy_rows(const PixelView& in, std::uint8_t* out) {
   for (std::int64_t y = 0; y < in.height; ++y) std::memcpy(out + y * row_bytes, in.row(y), row_bytes);
 }
 
+/// The part under `rows` and `columns` of `in` under `box`, resampled. An axis that stays as it is would get weights of
+/// one and is left out.
+void resample(PixelView in, const RealBox& box, const Part& rows, const Part& columns, Interpolation interpolation,
+              std::uint8_t* out) {
+  const auto stays = [](double begin, double extent, std::int64_t in_extent, const Part& part) {
+    return begin == 0 && in_extent == part.extent && extent == static_cast<double>(in_extent) && part.is_all();
+  };
+  const bool keeps_rows = stays(box.top, box.height, in.height, rows);
+  const Filter filter = filter_of(interpolation);
+  std::vector<std::uint8_t> narrowed;
+  if (!stays(box.left, box.width, in.width, columns)) {
+    const Taps taps = make_taps(box.left, box.width, in.width, columns, filter);
+    if (keeps_rows) return resample_rows(in, taps, out);
+    narrowed.resize(static_cast<std::size_t>(in.height * columns.count * kChannels));
+    resample_rows(in, taps, narrowed.data());
+    in = PixelView{narrowed.data(), in.height, columns.count, columns.count * kChannels};
+  }
+  if (keeps_rows) return copy_rows(in, out);
+  resample_columns(in, make_taps(box.top, box.height, in.height, rows, filter), out);
+}
+
 }  // namespace
 
 PixelView view_of(const Image& image, const Box& box) {
@@ -183,24 +211,22 @@ void resize_into(PixelView in, std::int64_t height, std::int64_t width, Interpol
   resize_into(in, whole, height, width, interpolation, out);
 }
 
-// An axis that stays as it is would get weights of one and is left out.
 void resize_into(PixelView in, const RealBox& box, std::int64_t height, std::int64_t width, Interpolation interpolation,
                  std::uint8_t* out) {
-  const auto stays = [](double begin, double extent, std::int64_t in_extent, std::int64_t out_extent) {
-    return begin == 0 && in_extent == out_extent && extent == static_cast<double>(out_extent);
-  };
-  const bool keeps_rows = stays(box.top, box.height, in.height, height);
-  const Filter filter = filter_of(interpolation);
-  std::vector<std::uint8_t> narrowed;
-  if (!stays(box.left, box.width, in.width, width)) {
-    const Taps taps = make_taps(box.left, box.width, in.width, width, filter);
-    if (keeps_rows) return resample_rows(in, taps, out);
-    narrowed.resize(static_cast<std::size_t>(in.height * width * kChannels));
-    resample_rows(in, taps, narrowed.data());
-    in = PixelView{narrowed.data(), in.height, width, width * kChannels};
-  }
-  if (keeps_rows) return copy_rows(in, out);
-  resample_columns(in, make_taps(box.top, box.height, in.height, height, filter), out);
+  resample(in, box, {0, height, height}, {0, width, width}, interpolation, out);
+}
+
+Image resize_part(const Image& image, ImageSize to, const Box& part, Interpolation interpolation) {
+  const bool inside = part.top >= 0 && part.left >= 0 && part.height > 0 && part.width > 0 &&
+                      part.top + part.height <= to.height && part.left + part.width <= to.width;
+  QM_CHECK(inside && part.height <= kMaxPixels / part.width, ShapeError, "resize: part of ", part.height, " x ",
+           part.width, " at (", part.top, ", ", part.left, ") of ", to.height, " x ", to.width, " pixels");
+  Image resized{part.height, part.width,
+                std::vector<std::uint8_t>(static_cast<std::size_t>(part.height * part.width * kChannels))};
+  const RealBox whole{0, 0, static_cast<double>(image.height), static_cast<double>(image.width)};
+  resample(view_of(image, {0, 0, image.height, image.width}), whole, {part.top, part.height, to.height},
+           {part.left, part.width, to.width}, interpolation, resized.pixels.data());
+  return resized;
 }
 
 Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width,

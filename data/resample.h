@@ -25,7 +25,12 @@ PixelView view_of(const Image& image, const Box& box);
 /// the result has 1 to kMaxPixels.
 Image resize(const Image& image, const Box& crop, std::int64_t height, std::int64_t width, Interpolation interpolation);
 
-/// The same into `out`, (height, width, 3) bytes, unchecked.
+/// The pixels under `part` of resize(image, whole, to.height, to.width): the same bits for the work of `part` alone.
+/// `to` may have more than kMaxPixels. Throws ShapeError unless `part` has pixels, at most kMaxPixels, and lies within
+/// `to`.
+Image resize_part(const Image& image, ImageSize to, const Box& part, Interpolation interpolation);
+
+/// resize() into `out`, (height, width, 3) bytes, unchecked.
 void resize_into(PixelView in, std::int64_t height, std::int64_t width, Interpolation interpolation, std::uint8_t* out);
 
 /// The same of the part of `in` under `box`, whose edges may lie within pixels; the filter sees all of `in`.

@@ -4,9 +4,12 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "kernels/base/error.h"
 
@@ -70,9 +73,16 @@ std::string name_of(const Header& header) {
   return prefix.empty() ? name : std::string(prefix) + "/" + name;
 }
 
+/// The same path for the same place.
+std::string plain_path(std::string path) {
+  while (path.starts_with("./")) path.erase(0, 2);
+  if (path.find("//") == std::string::npos && path.find("/.") == std::string::npos) return path;
+  return std::filesystem::path(path).lexically_normal().string();
+}
+
 /// What a pax header says of the entry that follows it: "LENGTH KEY=VALUE\n" lines.
 struct PaxRecords {
-  std::optional<std::string> path;
+  std::optional<std::string> path, link;
   std::optional<std::uint64_t> size;
 };
 
@@ -88,6 +98,7 @@ void read_pax(std::string_view text, PaxRecords& records) {
     if (equals == std::string_view::npos) continue;
     const std::string_view key = record.substr(0, equals), value = record.substr(equals + 1);
     if (key == "path") records.path = value;
+    if (key == "linkpath") records.link = value;
     std::uint64_t size = 0;
     if (key == "size" && std::from_chars(value.data(), value.data() + value.size(), size).ec == std::errc()) {
       records.size = size;
@@ -107,20 +118,24 @@ class Lister {
     bool resynchronising = false;
     Header header;
     while (read_header(header)) {
-      if (is_blank(header)) {  // two end an archive; damage may look like one of them
-        at_ += kBlock;
-        if (!read_header(header) || is_blank(header)) break;
-        continue;
-      }
-      if (!is_header(header)) {
-        if (!resynchronising) listing_.problems.push_back(concat("damaged header at byte ", at_));
-        resynchronising = true;
+      if (is_blank(header)) {
+        ++blanks_;
         at_ += kBlock;
         continue;
       }
-      resynchronising = false;
-      if (!take(header)) break;
+      const bool good = is_header(header);
+      if (!resynchronising && (!good || blanks_ == 1)) {  // two blanks or more end an archive, one is no part of any
+        listing_.problems.push_back(concat("damaged header at byte ", at_ - (good ? kBlock : 0)));
+      }
+      blanks_ = 0;
+      resynchronising = !good;
+      if (!good) {
+        at_ += kBlock;
+      } else if (!take(header)) {
+        break;
+      }
     }
+    resolve_links();
     return std::move(listing_);
   }
 
@@ -128,7 +143,7 @@ class Lister {
   bool read_header(Header& header) {
     if (at_ == end_) return false;
     if (end_ - at_ < kBlock) {
-      listing_.problems.push_back(concat("cut short in a header at byte ", at_));
+      if (blanks_ < 2) listing_.problems.push_back(concat("cut short in a header at byte ", at_));
       return false;
     }
     file_.read(at_, header);
@@ -140,17 +155,18 @@ class Lister {
     const std::uint64_t size = next_.size.value_or(number_field(header, 124, 12).value_or(UINT64_MAX));
     const std::uint64_t data = at_ + kBlock;
     const char type = static_cast<char>(header[156]);
-    std::string name = next_.path.value_or(name_of(header));
-    if (name.starts_with("./")) name.erase(0, 2);
+    std::string name = plain_path(next_.path.value_or(name_of(header)));
     if (size > end_ - data) {
       listing_.problems.push_back(
           concat("cut short: ", name, ", ", size, " bytes at byte ", data, ", reaches beyond the end"));
       if (is_file(type)) listing_.entries.push_back({std::move(name), data, end_ - data, false});
       return false;
     }
-    if (type == 'L' || type == 'x') {
+    if (type == 'L' || type == 'K' || type == 'x') {
       read_extension(type, data, size);
     } else {
+      if (type == '1')
+        links_.push_back({name, plain_path(next_.link.value_or(std::string(text_field(header, 157, 100))))});
       if (is_file(type)) listing_.entries.push_back({std::move(name), data, size});
       next_ = {};
     }
@@ -162,12 +178,31 @@ class Lister {
     std::string text(std::min(size, kLongestName), '\0');
     file_.read(data, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()});
     if (type == 'x') return read_pax(text, next_);
-    next_.path = text.substr(0, text.find('\0'));
+    (type == 'L' ? next_.path : next_.link) = text.substr(0, text.find('\0'));
+  }
+
+  /// Makes hard links the files that they lead to.
+  void resolve_links() {
+    if (links_.empty()) return;
+    std::map<std::string, TarEntry, std::less<>> by_name;
+    for (const TarEntry& entry : listing_.entries) by_name[entry.name] = entry;
+    for (auto& [name, target] : links_) {
+      const auto found = by_name.find(target);
+      if (found == by_name.end()) {
+        listing_.problems.push_back(concat(name, ": a link to ", target, ", which is not there"));
+        continue;
+      }
+      TarEntry entry = found->second;
+      entry.name = name;
+      listing_.entries.push_back(std::move(entry));
+    }
   }
 
   const InputFile& file_;
   std::uint64_t at_, end_;
-  PaxRecords next_;  // of the entry that follows
+  std::uint64_t blanks_ = 0;                                // blank blocks before at_
+  PaxRecords next_;                                         // of the entry that follows
+  std::vector<std::pair<std::string, std::string>> links_;  // name, target
   TarListing listing_;
 };
 

@@ -73,7 +73,7 @@ Image crop_padded(const Image& image, const Box& box) {
   return cropped;
 }
 
-Box center_crop_box(const Image& image, std::int64_t height, std::int64_t width) {
+Box center_crop_box(ImageSize image, std::int64_t height, std::int64_t width) {
   return {center_offset(image.height, height), center_offset(image.width, width), height, width};
 }
 
@@ -133,7 +133,7 @@ AugmentConfig without_pixel_ops(AugmentConfig config) {
 }
 
 void augment_pixels(const AugmentConfig& config, const AugmentKey& key, std::int64_t height, std::int64_t width,
-                     std::uint8_t* pixels) {
+                    std::uint8_t* pixels) {
   // The filter is symmetric, so flipping the result is flipping the crop, on fewer pixels.
   if (uniform_between(0, 1, draw_block(key, AugmentStream::kFlip).word[0]) < config.flip) {
     flip_horizontal(pixels, height, width);
@@ -171,10 +171,15 @@ void augment_train(std::span<const std::uint8_t> encoded, const AugmentConfig& c
 void transform_eval(const Image& image, const EvalTransformConfig& config, std::int64_t height, std::int64_t width,
                     std::uint8_t* out) {
   if (config.resize == 0) return resize_into(view_of(image, whole(image)), height, width, config.interpolation, out);
+  // Of the scaled image no more is computed than the crop shows: all of one that is long and thin may be too much.
   const std::int64_t short_side = std::min(image.height, image.width);
-  const Image scaled = resize(image, whole(image), image.height * config.resize / short_side,
-                              image.width * config.resize / short_side, config.interpolation);
-  const Image cropped = crop_padded(scaled, center_crop_box(scaled, height, width));
+  const ImageSize scaled{image.height * config.resize / short_side, image.width * config.resize / short_side};
+  const Box crop = center_crop_box(scaled, height, width);
+  Box seen{std::max<std::int64_t>(crop.top, 0), std::max<std::int64_t>(crop.left, 0), 0, 0};
+  seen.height = std::min(crop.top + height, scaled.height) - seen.top;
+  seen.width = std::min(crop.left + width, scaled.width) - seen.left;
+  const Image part = resize_part(image, scaled, seen, config.interpolation);
+  const Image cropped = crop_padded(part, {crop.top - seen.top, crop.left - seen.left, height, width});
   std::memcpy(out, cropped.pixels.data(), cropped.pixels.size());
 }
 

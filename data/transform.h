@@ -24,7 +24,7 @@ enum class CropMode {
 Image crop_padded(const Image& image, const Box& box);
 
 /// The box of a centre crop, with torchvision's rounding; it leaves an image that is smaller than the crop.
-Box center_crop_box(const Image& image, std::int64_t height, std::int64_t width);
+Box center_crop_box(ImageSize image, std::int64_t height, std::int64_t width);
 
 /// Mirrors (height, width, 3) pixels left to right in place.
 void flip_horizontal(std::uint8_t* pixels, std::int64_t height, std::int64_t width);

@@ -249,6 +249,7 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
     return 0;
   }
   QM_CHECK(!data.empty(), UsageError, "bench data: missing --data DIR");
+  QM_CHECK(!json, UsageError, "bench data: --json is of train, infer and ops");
   recipe.data.threads = threads;
   const Device where = choose_device(device, Precision::kFp32, environment);
   LoaderConfig config = loader_config(recipe);
@@ -256,6 +257,8 @@ int run_bench(std::span<const std::string> arguments, const Environment& environ
   if (config.defers_pixel_ops) pin_host_memory();
   const auto opening = Clock::now();
   const ShardSet shards(data, split);
+  QM_CHECK(batch <= shards.size(), ConfigError, "bench data: --batch ", batch, ": ", data, " holds ", shards.size(),
+           " images of split '", split, "'");
   std::printf("%s: %lld images, opened in %.2f s; %s, %lld threads\n", data.c_str(),
               static_cast<long long>(shards.size()), seconds_since(opening), recipe.name.c_str(),
               static_cast<long long>(threads));

@@ -118,6 +118,7 @@ int run_inspect(std::span<const std::string> arguments, const Environment&) {
   line.flag("recipe", show_recipe, "print a checkpoint's or recipe file's resolved recipe and nothing else");
   line.assignments("set", overrides, "replace a key of a recipe, such as model.image_size=256");
   if (!line.parse(arguments)) return 0;
+  QM_CHECK(!hash || !show_recipe, UsageError, "inspect: either --hash or --recipe, not both");
 
   if (file.ends_with(".toml")) {
     QM_CHECK(!hash, UsageError, "inspect: --hash is for checkpoints, ", file, " is a recipe");

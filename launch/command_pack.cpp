@@ -17,15 +17,23 @@ constexpr std::size_t kNamesShown = 5;
 
 using Clock = std::chrono::steady_clock;
 
-std::string gigabytes(std::uint64_t bytes) {
+/// "146.301 GB", "8.908 kB"
+std::string size_text(std::uint64_t bytes) {
+  double number = static_cast<double>(bytes) * 1e-3;
+  const char* unit = "kB";
+  for (const char* larger : {"MB", "GB"}) {
+    if (number < 1000) break;
+    number *= 1e-3;
+    unit = larger;
+  }
   char text[32];
-  std::snprintf(text, sizeof text, "%.3f GB", static_cast<double>(bytes) * 1e-9);
+  std::snprintf(text, sizeof text, "%.3f %s", number, unit);
   return text;
 }
 
 void announce(const PackPlan& plan, const std::string& split) {
   std::cout << split << ": " << plan.images << " images of " << plan.classes << " classes, "
-            << (plan.estimated ? "about " : "") << gigabytes(plan.bytes) << ", in " << plan.shards << " shards";
+            << (plan.estimated ? "about " : "") << size_text(plan.bytes) << ", in " << plan.shards << " shards";
   if (plan.kept_shards > 0) std::cout << ", " << plan.kept_shards << " of them finished by an earlier run";
   std::cout << std::endl;  // before the work starts
 }
@@ -42,7 +50,8 @@ class Progress {
     if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n") << std::flush;
+    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n")
+              << std::flush;
   }
 
  private:

@@ -5,7 +5,7 @@
 
 #include "autograd/ops/classification_metrics.h"
 #include "kernels/base/fault.h"
-#include "kernels/memory.h"
+#include "launch/batches_ahead.h"
 #include "launch/stop.h"
 
 namespace qm {
@@ -41,15 +41,17 @@ std::string EvalResult::text() const {
   return line;
 }
 
-EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards,
-                    Communicator& communicator) {
+EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards, Communicator& communicator) {
   const auto classes = static_cast<std::int64_t>(shards.class_names().size());
   QM_CHECK(classes == recipe.model.classes, ConfigError, "the data has ", classes, " classes, the model ",
            recipe.model.classes);
   const std::int64_t n = shards.size(), ranks = communicator.size(), rank = communicator.rank();
   const std::int64_t first = n * rank / ranks, last = n * (rank + 1) / ranks;
-  const std::int64_t batch_size = eval_batch(recipe, communicator.size());
+  const std::int64_t most = (n + ranks - 1) / ranks;  // samples of a rank
+  const std::int64_t batch_size = std::min(eval_batch(recipe, communicator.size()), most);
 
+  const Device device = network.device();
+  BatchesAhead batches(device, 1);
   std::int64_t position = first;
   Loader loader(shards, loader_config(recipe), [&]() -> std::optional<BatchRequest> {
     if (position >= last) return std::nullopt;
@@ -57,19 +59,22 @@ EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet
     position += request.count;
     return request;
   });
-  const Device device = network.device();
+  const auto put_next = [&] {
+    const auto batch = loader.next();
+    if (batch) batches.put(pad(*batch, batch_size));
+    return batch.has_value();
+  };
   const Tensor sums = Tensor::zeros({4}, DType::kFloat64, device);
+  bool there = put_next();
   // Every rank goes round as often as that with the most samples: they agree before each batch whether to stop.
-  const std::int64_t most = (n + ranks - 1) / ranks;
   for (std::int64_t done = 0; done < most; done += batch_size) {
     fault_point("evaluate");
     check_stop(communicator);
-    const auto batch = loader.next();
-    if (!batch) continue;
-    const Batch padded = pad(*batch, batch_size);
-    const Tensor x =
-        normalize_images(padded.images.to(device), normalization(recipe), network.parameters.activations());
-    add_classification_metrics((*network.model)(x, ForwardContext{}), padded.labels.to(device), sums);
+    if (!there) continue;
+    const DeviceBatch& batch = batches.take().front();
+    const Tensor x = normalize_images(batch.images, normalization(recipe), network.parameters.activations());
+    add_classification_metrics((*network.model)(x, ForwardContext{}), batch.labels, sums);
+    there = put_next();  // comes to the device while it is at work on this one
   }
   communicator.all_reduce_sum(sums);
   const std::vector<double> total = sums.to_vector<double>();

@@ -19,8 +19,9 @@ struct EvalResult {
 };
 
 /// Collective. Runs the network's current weights over all samples of `shards`: each rank takes a contiguous part, in
-/// batches padded to one size whose padding is not counted. The result is the same on every rank. Throws ConfigError if the split's
-/// classes are not the model's, and Stopped, on every rank, if a signal has come to one.
+/// batches padded to one size whose padding is not counted; the next comes to the device beside its work on this one. The
+/// result is the same on every rank. Throws ConfigError if the split's classes are not the model's, and Stopped, on every
+/// rank, if a signal has come to one.
 EvalResult evaluate(const Network& network, const Recipe& recipe, const ShardSet& shards, Communicator& communicator);
 
 }  // namespace qm

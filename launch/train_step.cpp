@@ -1,11 +1,9 @@
 #include "launch/train_step.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "autograd/ops/pixel_ops.h"
 #include "autograd/ops/soft_cross_entropy.h"
-#include "kernels/base/allocator.h"
 #include "kernels/base/fault.h"
 #include "kernels/memory.h"
 
@@ -48,6 +46,7 @@ TrainStep::TrainStep(const Recipe& recipe, Network& network, Communicator& commu
       optimizer_(optimizer_config(recipe), network.parameters.values(), network.parameters.gradients(),
                  segments_of(network.parameters)),
       micro_batches_(micro_batches_of(recipe, communicator)),
+      batches_(network.device(), micro_batches_.size()),
       blurs_(may_blur(loader_config(recipe).augment.rand_augment)),
       done_(network.device()) {
   const Device device = network.device();
@@ -58,10 +57,8 @@ TrainStep::TrainStep(const Recipe& recipe, Network& network, Communicator& commu
     const std::int64_t count = (recipe.train.global_batch + mix_group(recipe) - 1) / mix_group(recipe);
     groups_ = Tensor::zeros({count * static_cast<std::int64_t>(sizeof(MixGroup))}, DType::kUInt8, device);
   }
-  for (auto& slot : slots_) slot = std::make_unique<Slot>(device);
   optimizer_.keep_rounded(network.parameters.rounded());
   connect_reducer();
-  if (device.type == DeviceType::kCuda) pin_host_memory();
 }
 
 void TrainStep::connect_reducer() {
@@ -77,52 +74,8 @@ void TrainStep::connect_reducer() {
 
 // ---- inputs ----------------------------------------------------------------------------------------------------------
 
-TrainStep::Inputs TrainStep::empty_like(const Batch& batch) const {
-  const auto on_device = [&](const Tensor& tensor) {
-    return tensor.defined() ? Tensor::empty(tensor.shape(), tensor.dtype(), network_.device()) : Tensor();
-  };
-  return {on_device(batch.images), on_device(batch.labels), on_device(batch.erased), on_device(batch.pixel_ops)};
-}
-
 void TrainStep::put(Batch batch) {
-  Slot& slot = *slots_[filling_];
-  if (slot.batches.size() == micro_batches_.size()) {  // of two steps ago
-    slot.copied.wait();
-    slot.batches.clear();
-  }
-  const std::size_t micro = slot.batches.size();
-  if (slot.inputs.size() == micro) {
-    slot.inputs.push_back(empty_like(batch));
-    inputs_.resize(std::max(inputs_.size(), micro + 1));
-    if (!inputs_[micro].images.defined()) inputs_[micro] = empty_like(batch);
-  }
-  const Stream stream = copy_stream(network_.device());
-  slot.taken.hold(stream);
-  const auto copy = [&](const Tensor& from, const Tensor& to) {
-    if (from.defined()) copy_ahead(stream, to.raw(), from.raw(), from.bytes());
-  };
-  copy(batch.images, slot.inputs[micro].images);
-  copy(batch.labels, slot.inputs[micro].labels);
-  copy(batch.erased, slot.inputs[micro].erased);
-  copy(batch.pixel_ops, slot.inputs[micro].pixel_ops);
-  slot.copied.record(stream);
-  slot.batches.push_back(std::move(batch));
-  if (slot.batches.size() == micro_batches_.size()) filling_ = 1 - filling_;
-}
-
-/// From the slot that is full to where the step reads.
-void TrainStep::take_inputs() {
-  Slot& slot = *slots_[1 - filling_];
-  const Stream stream = loss_.stream();
-  slot.copied.hold(stream);
-  for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
-    const Inputs &from = slot.inputs[micro], &to = inputs_[micro];
-    to.images.copy_from(from.images);
-    to.labels.copy_from(from.labels);
-    if (to.erased.defined()) to.erased.copy_from(from.erased);
-    if (to.pixel_ops.defined()) to.pixel_ops.copy_from(from.pixel_ops);
-  }
-  slot.taken.record(stream);
+  batches_.put(std::move(batch));
 }
 
 void TrainStep::write_record(std::int64_t step, std::int64_t epoch, double learning_rate) {
@@ -151,7 +104,7 @@ void TrainStep::write_record(std::int64_t step, std::int64_t epoch, double learn
 
 void TrainStep::run(std::int64_t step, std::int64_t epoch, double learning_rate) {
   write_record(step, epoch, learning_rate);
-  take_inputs();
+  batches_.take();
   const bool captures = recipe_.train.graph && network_.device().type == DeviceType::kCuda;
   poisoned_ = fault_point("loss");
   if (captures && !graph_ && !poisoned_ && runs_ >= kEagerSteps) {
@@ -172,7 +125,7 @@ void TrainStep::queue() {
   for (std::size_t micro = 0; micro < micro_batches_.size(); ++micro) {
     if (micro + 1 == micro_batches_.size()) reducer_->begin();
     try {
-      forward_backward(inputs_[micro], micro);
+      forward_backward(batches_.taken()[micro], micro);
     } catch (const OutOfMemory& error) {
       throw OutOfMemory(concat(error.what(), ", in a micro-batch of ", micro_batches_[micro].count, " images of ",
                                recipe_.model.height, "x", recipe_.model.width, ": lower train.micro_batch",
@@ -197,7 +150,7 @@ void TrainStep::replay(const Batch& batch, std::size_t micro, const std::functio
   forward_backward({there(batch.images), there(batch.labels), there(batch.erased), there(batch.pixel_ops)}, micro, watch);
 }
 
-void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const std::function<void(Tape&)>& watch) {
+void TrainStep::forward_backward(const DeviceBatch& batch, std::size_t micro, const std::function<void(Tape&)>& watch) {
   const StepRecord* record = static_cast<const StepRecord*>(records_.raw()) + micro;
   const MixSettings settings{.normalization = normalization(recipe_),
                              .label_smoothing = recipe_.train.label_smoothing,
@@ -205,10 +158,10 @@ void TrainStep::forward_backward(const Inputs& inputs, std::size_t micro, const 
                              .group = mix_group(recipe_),
                              .groups = groups_.defined() ? static_cast<const MixGroup*>(groups_.raw()) : nullptr,
                              .record = record,
-                             .erased = inputs.erased};
+                             .erased = batch.erased};
   const Tensor images =
-      inputs.pixel_ops.defined() ? apply_pixel_ops(inputs.images, inputs.pixel_ops, blurs_) : inputs.images;
-  const MixedBatch mixed = mix_images(images, inputs.labels, settings, network_.parameters.activations());
+      batch.pixel_ops.defined() ? apply_pixel_ops(batch.images, batch.pixel_ops, blurs_) : batch.images;
+  const MixedBatch mixed = mix_images(images, batch.labels, settings, network_.parameters.activations());
   Tape tape;
   if (watch) watch(tape);
   const bool checkpoints = recipe_.train.activation_checkpointing && !watch;  // who watches wants to see every operation

@@ -6,18 +6,17 @@
 // device memory.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "autograd/optim/adamw.h"
 #include "autograd/tape.h"
-#include "data/loader.h"
 #include "dist/communicator.h"
 #include "dist/gradient_reducer.h"
 #include "dist/sharding.h"
 #include "kernels/base/graph.h"
+#include "launch/batches_ahead.h"
 #include "launch/factory.h"
 
 namespace qm {
@@ -51,23 +50,10 @@ class TrainStep {
   bool idle() const { return done_.reached(); }
 
  private:
-  struct Inputs {
-    Tensor images, labels, erased, pixel_ops;
-  };
-  /// Micro-batches of one step on their way.
-  struct Slot {
-    explicit Slot(Device device) : copied(device), taken(device) {}
-    std::vector<Batch> batches;  // kept until their copies are done
-    std::vector<Inputs> inputs;
-    Event copied, taken;
-  };
-
   void connect_reducer();
-  Inputs empty_like(const Batch& batch) const;
   void write_record(std::int64_t step, std::int64_t epoch, double learning_rate);
-  void take_inputs();
   void queue();
-  void forward_backward(const Inputs& inputs, std::size_t micro, const std::function<void(Tape&)>& watch = {});
+  void forward_backward(const DeviceBatch& batch, std::size_t micro, const std::function<void(Tape&)>& watch = {});
 
   const Recipe& recipe_;
   Network& network_;
@@ -75,14 +61,12 @@ class TrainStep {
   AdamW optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::vector<Share> micro_batches_;
+  BatchesAhead batches_;  // of micro-batches
 
   Tensor records_;  // StepRecord of each micro-batch, device memory
   Tensor groups_;   // MixGroup of each group of the global batch, device memory; undefined without mixing
   Tensor loss_;
 
-  std::array<std::unique_ptr<Slot>, 2> slots_;
-  std::size_t filling_ = 0;     // the slot that put() fills
-  std::vector<Inputs> inputs_;  // of each micro-batch, what the step reads
   std::int64_t runs_ = 0;
   bool blurs_ = false;  // the recipe's pixel operations
   bool poisoned_ = false;  // the fault "loss": this step's loss is made a NaN

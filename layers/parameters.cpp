@@ -34,8 +34,10 @@ bool Parameter::decays() const { return shape.size() > 1 && !name.ends_with(".bi
 
 Parameter* ParameterStore::add(std::string name, Shape shape, Initializer initial) {
   QM_CHECK(!find(name), Error, "parameter '", name, "' is registered twice");
-  return &parameters_.emplace_back(
+  Parameter& added = parameters_.emplace_back(
       Parameter{.name = std::move(name), .shape = std::move(shape), .initial = std::move(initial), .tensor = {}});
+  by_name_[added.name] = &added;
+  return &added;
 }
 
 void ParameterStore::allocate(DType dtype, Device device, std::uint64_t seed, DType activations) {
@@ -73,9 +75,8 @@ void ParameterStore::round() const {
 }
 
 const Parameter* ParameterStore::find(const std::string& name) const {
-  const auto found = std::find_if(parameters_.begin(), parameters_.end(),
-                                  [&](const Parameter& parameter) { return parameter.name == name; });
-  return found == parameters_.end() ? nullptr : &*found;
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 std::int64_t ParameterStore::count() const {

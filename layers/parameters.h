@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "autograd/tensor.h"
@@ -72,6 +73,7 @@ class ParameterStore {
 
  private:
   std::deque<Parameter> parameters_;  // a deque: pointers stay valid
+  std::unordered_map<std::string, const Parameter*> by_name_;
   Tensor values_, gradients_, rounded_;
   DType activations_ = DType::kFloat32;
 };

@@ -68,6 +68,8 @@ class CombinationChecker {
     if (recipe_.data.dct_scaling && augment.crop != "resized") {
       fail({"data.dct_scaling"}, "expected false, since augment.crop is ", toml_text(augment.crop), ", got true");
     }
+    check_of_resized("augment.area", augment.area, Recipe::Augment{}.area);
+    check_of_resized("augment.ratio", augment.ratio, Recipe::Augment{}.ratio);
     check_ordered("augment.area", augment.area);
     check_ordered("augment.ratio", augment.ratio);
     check_rand_augment(augment.rand_augment);
@@ -75,6 +77,13 @@ class CombinationChecker {
       fail({"augment.color_jitter"}, "expected a hue, the fourth number, of at most 0.5, got ",
            toml_text(augment.color_jitter[3]));
     }
+  }
+
+  /// A resolved recipe holds every key, so that the default is no sign of a mistake.
+  void check_of_resized(const char* key, const std::array<double, 2>& bounds, const std::array<double, 2>& by_default) const {
+    if (recipe_.augment.crop == "resized" || bounds == by_default) return;
+    fail({key}, "expected no value of its own, since augment.crop is ", toml_text(recipe_.augment.crop), ", got [",
+         toml_text(bounds[0]), ", ", toml_text(bounds[1]), "]");
   }
 
   void check_rand_augment(const std::string& text) const {
@@ -118,7 +127,8 @@ class CombinationChecker {
     if (train.micro_batch % 2 != 0) {
       fail({"train.micro_batch"}, "expected an even number, since mixup or cutmix is on, got ", train.micro_batch);
     }
-    if (train.global_batch > mix.group && train.global_batch % mix.group != 0) {
+    const bool by_group = mix.mode == "batch";  // else mix.group has no part in it
+    if (by_group && train.global_batch > mix.group && train.global_batch % mix.group != 0) {
       fail({"mix.group", "train.global_batch"}, "expected mix.group to divide train.global_batch, got ", mix.group,
            " and ", train.global_batch);
     }
@@ -166,7 +176,7 @@ class CombinationChecker {
 
   void check_eval() const {
     const std::int64_t resize = recipe_.eval.resize;
-    if (given("eval.resize") && given("eval.crop_pct")) {
+    if (resize != 0 && given("eval.crop_pct")) {
       fail({"eval.crop_pct"}, "cannot be given together with eval.resize");
     }
     if (recipe_.eval.interpolation == Resampling::kRandom) {

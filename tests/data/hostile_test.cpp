@@ -1,9 +1,7 @@
-// Real ImageNet images and damaged copies of them. They are looked for beside the sources, in ../shared/data, or where
-// QM_DATA_DIR points; without them the tests are skipped.
+// Real ImageNet images and damaged copies of them.
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <set>
 
@@ -13,6 +11,7 @@
 #include "data/tar.h"
 #include "tests/support/damaged_file.h"
 #include "tests/support/images.h"
+#include "tests/support/real_images.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -20,14 +19,6 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 namespace fs = std::filesystem;
-
-std::string archive_path() {
-  const char* folder = std::getenv("QM_DATA_DIR");
-  return (folder ? std::string(folder) : std::string(QM_SOURCE_DIR "/../shared/data")) + "/imagenet-sample.tar";
-}
-
-#define QM_NEEDS_IMAGES() \
-  if (!fs::exists(archive_path())) GTEST_SKIP() << archive_path() << " is not there"
 
 Bytes contents_of(const InputFile& archive, const TarEntry& entry) {
   Bytes bytes(entry.size);
@@ -40,10 +31,10 @@ std::vector<TarEntry> entries_of_archive(const InputFile& archive) {
 }
 
 TEST(data, hostile_slow_all_real_images_pack_verify_and_decode) {
-  QM_NEEDS_IMAGES();
+  QM_NEEDS_REAL_IMAGES();
   const TemporaryFolder folder;
   const PackReport report =
-      pack({.input = archive_path(), .split = "train", .output = folder / "out", .shards = 3, .threads = 2});
+      pack({.input = real_images_path(), .split = "train", .output = folder / "out", .shards = 3, .threads = 2});
   EXPECT_EQ(report.images, 295);
   EXPECT_TRUE(report.skipped.empty());
   std::int64_t verified = 0;
@@ -89,8 +80,8 @@ TEST(data, hostile_slow_all_real_images_pack_verify_and_decode) {
 }
 
 TEST(data, hostile_slow_damaged_copies_are_named_and_the_rest_is_packed) {
-  QM_NEEDS_IMAGES();
-  const InputFile archive(archive_path());
+  QM_NEEDS_REAL_IMAGES();
+  const InputFile archive(real_images_path());
   const std::vector<TarEntry> entries = entries_of_archive(archive);
   const TemporaryFolder folder;
   fs::create_directories(folder / "in/class");
@@ -150,8 +141,8 @@ TEST(data, hostile_slow_damaged_copies_are_named_and_the_rest_is_packed) {
 }
 
 TEST(data, hostile_slow_an_archive_cut_short_gives_all_that_came_whole) {
-  QM_NEEDS_IMAGES();
-  const InputFile archive(archive_path());
+  QM_NEEDS_REAL_IMAGES();
+  const InputFile archive(real_images_path());
   const std::vector<TarEntry> entries = entries_of_archive(archive);
   for (const std::size_t at : {std::size_t{3}, entries.size() / 2}) {
     const TemporaryFolder folder;

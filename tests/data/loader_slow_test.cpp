@@ -1,4 +1,5 @@
-// A set as large as ImageNet, of tiny images: start-up, memory, and three epochs without growth.
+// A set as large as ImageNet, of tiny images: start-up, memory, and three epochs without growth. Memory over many epochs
+// of real images.
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -9,10 +10,12 @@
 #include <string>
 
 #include "data/loader.h"
+#include "data/pack.h"
 #include "data/sampler.h"
 #include "data/shard.h"
 #include "kernels/base/error.h"
 #include "tests/support/images.h"
+#include "tests/support/real_images.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -82,6 +85,53 @@ TEST(data, loader_slow_simulated_imagenet) {
   std::printf("resident %lld MiB in the first epoch, at most %lld MiB after it\n", static_cast<long long>(lowest),
               static_cast<long long>(highest));
   EXPECT_LE(highest, lowest + 16);
+}
+
+// Every epoch has other crops of each image, and ends with an evaluation by a loader of its own, as in training.
+TEST(data, loader_slow_real_images_take_no_more_memory_from_epoch_to_epoch) {
+  QM_NEEDS_REAL_IMAGES();
+  constexpr std::int64_t kSize = 224, kRealBatch = 32, kEpochs = 16, kSettled = 4;
+  const TemporaryFolder folder;
+  pack({.input = real_images_path(), .split = "train", .output = folder / "out", .threads = 2});
+  const ShardSet shards(folder / "out", "train");
+  const std::int64_t steps = steps_per_epoch(kRealImages, kRealBatch);
+  const LoaderConfig config{
+      .height = kSize,
+      .width = kSize,
+      .threads = 2,
+      .prefetch = 4,
+      .augment = {.crop = CropMode::kResized,
+                  .flip = 0.5,
+                  .rand_augment = {.layers = 2, .magnitude = 9, .magnitude_std = 0.5}},
+      .erasing = {.probability = 0.25},
+      .eval = {.resize = 256}};
+  std::int64_t asked = 0;
+  Loader training(shards, config, [&]() -> std::optional<BatchRequest> {
+    if (asked == kEpochs * steps) return std::nullopt;
+    const std::int64_t step = asked++;
+    return BatchRequest{static_cast<std::uint32_t>(step / steps), step % steps * kRealBatch, kRealBatch, true};
+  });
+  const auto evaluate = [&] {
+    std::int64_t first = 0, count = 0;
+    Loader evaluation(shards, config, [&]() -> std::optional<BatchRequest> {
+      if (first == kRealImages) return std::nullopt;
+      const BatchRequest request{0, first, std::min(kRealBatch, kRealImages - first), false};
+      first += request.count;
+      return request;
+    });
+    while (const auto batch = evaluation.next()) count += batch->request.count;
+    EXPECT_EQ(count, kRealImages);
+  };
+  std::int64_t settled = 0, highest = 0;
+  for (std::int64_t epoch = 0; epoch < kEpochs; ++epoch) {
+    for (std::int64_t step = 0; step < steps; ++step) ASSERT_TRUE(training.next());
+    evaluate();
+    (epoch < kSettled ? settled : highest) = std::max(epoch < kSettled ? settled : highest, resident());
+  }
+  std::printf("resident at most %lld MiB after the first %lld epochs, %lld MiB in the %lld after them\n",
+              static_cast<long long>(settled), static_cast<long long>(kSettled), static_cast<long long>(highest),
+              static_cast<long long>(kEpochs - kSettled));
+  EXPECT_LE(highest, settled + 16);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -318,6 +319,72 @@ TEST(data, loader_stops_from_any_state) {
       }
     }
   }
+}
+
+/// Four images that take a while: `image_seconds` each, for reading and transforming one on this thread.
+class SlowDataSet {
+ public:
+  SlowDataSet() {
+    ShardWriter writer(folder_.path().string(), "train", 0, 1, {"ant"});
+    const Bytes encoded = encode_jpeg(noise_image(kSide, kSide, 1), 95);
+    for (std::uint64_t id = 0; id < 3; ++id) writer.append({encoded, 0, id, kSide, kSide});
+    writer.append({Bytes(encoded.begin(), encoded.begin() + 2000), 0, 3, kSide, kSide});  // the last is bad
+    writer.finish();
+    writer.publish();
+    shards_.emplace(folder_.path().string(), "train");
+    const auto start = std::chrono::steady_clock::now();
+    Loader loader(*shards_, config_of(1, 1), in_turn({good(1)}));
+    loader.next();
+    image_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  const ShardSet& shards() const { return *shards_; }
+  double image_seconds() const { return image_seconds_; }
+  static BatchRequest good(std::int64_t count) { return {0, 0, count, false}; }
+  static BatchRequest bad() { return {0, 3, 1, false}; }
+
+ private:
+  static constexpr std::int64_t kSide = 1500;
+  TemporaryFolder folder_;
+  std::optional<ShardSet> shards_;
+  double image_seconds_ = 0;
+};
+
+TEST(data, loader_stops_within_the_image_that_each_thread_is_at) {
+  const SlowDataSet data;
+  constexpr std::int64_t kAhead = 100;
+  const std::vector<BatchRequest> good(kAhead, SlowDataSet::good(3));
+  std::vector<BatchRequest> bad = good;
+  bad.insert(bad.begin(), SlowDataSet::bad());
+  struct State {
+    const char* what;
+    std::vector<BatchRequest> requests;
+    int taken;
+  };
+  const State states[] = {{"nothing taken, all in work", good, 0},
+                          {"one batch taken", good, 1},
+                          {"after an error", bad, 1},
+                          {"all ready or taken, threads asleep", {2, SlowDataSet::good(1)}, 2},
+                          {"after the last", {2, SlowDataSet::good(1)}, 3}};
+  for (const State& state : states) {
+    for (const std::int64_t threads : {1, 2, 5}) {
+      SCOPED_TRACE(concat(state.what, ", ", threads, " threads"));
+      auto loader = std::make_unique<Loader>(data.shards(), config_of(threads, kAhead), in_turn(state.requests));
+      for (int i = 0; i < state.taken; ++i) {
+        try {
+          loader->next();
+        } catch (const IoError&) {
+        }
+      }
+      const auto start = std::chrono::steady_clock::now();
+      loader.reset();
+      const double stopped = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      // Threads share cores; a loader that did its work first would take kAhead * 3 images.
+      EXPECT_LT(stopped, 0.2 + 2 * static_cast<double>(threads) * data.image_seconds());
+    }
+  }
+  EXPECT_GT(data.image_seconds() * 3 * kAhead, 5 * (0.2 + 2 * 5 * data.image_seconds()))
+      << "images too quick for this test to tell anything";
 }
 
 TEST(data, loader_hands_out_empty_batches) {

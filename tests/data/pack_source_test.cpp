@@ -96,12 +96,94 @@ TEST(data, pack_source_asks_which_class_folders_are_meant) {
   write_bytes(folder / "both.tar", tar);
   PackOptions options{.input = folder / "both.tar", .split = "val", .output = folder / "out"};
   EXPECT_EQ(error_of([&] { pack(options); }),
-            options.input + ": holds class folders under 'train' and 'val'; choose those inside one of them");
+            options.input + ": holds classes under 'train' and 'val'; choose those inside one of them");
   options.inside = "val/";
   EXPECT_EQ(pack(options).images, 1);
   options.inside = "test";
   options.output = folder / "none";
   EXPECT_EQ(error_of([&] { pack(options); }), options.input + ": no JPEG or PNG images under 'test'");
+}
+
+/// Of every image its name without the archive's, and its class.
+std::vector<std::pair<std::string, std::string>> listed(const PackSource& source, const std::string& archive) {
+  std::vector<std::pair<std::string, std::string>> images;
+  for (const SourceImage& image : source.images()) {
+    images.emplace_back(image.name.substr(archive.size() + 1),
+                        source.class_names()[static_cast<std::size_t>(image.label)]);
+  }
+  return images;
+}
+
+TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
+  const TemporaryFolder folder;
+  Bytes inner, outer, twice;
+  append_tar_entry(inner, "sub1/a.jpg", jpeg(1));
+  append_tar_entry(inner, "sub2/a.jpg", jpeg(2));
+  end_tar(inner);
+  append_tar_entry(outer, "ant.tar", inner);
+  end_tar(outer);
+  const std::string nested = folder / "nested.tar";
+  write_bytes(nested, outer);
+  EXPECT_EQ(listed(PackSource({.input = nested, .inside = "", .labels = "", .classes = ""}), nested),
+            (std::vector<std::pair<std::string, std::string>>{{"ant/sub1/a.jpg", "ant"}, {"ant/sub2/a.jpg", "ant"}}));
+
+  // The same file a second time is another version of it.
+  for (int version = 1; version <= 2; ++version) append_tar_entry(twice, "ant/a.jpg", jpeg(version));
+  end_tar(twice);
+  write_bytes(folder / "twice.tar", twice);
+  const PackSource source({.input = folder / "twice.tar", .inside = "", .labels = "", .classes = ""});
+  ASSERT_EQ(source.images().size(), 1u);
+  EXPECT_EQ(source.read(source.images()[0]), jpeg(2));
+
+  Bytes both;
+  append_tar_entry(both, "ant.tar", inner);
+  append_tar_entry(both, "other/ant.tar", inner);
+  end_tar(both);
+  write_bytes(folder / "both.tar", both);
+  EXPECT_EQ(error_of([&] { PackSource({.input = folder / "both.tar", .inside = "", .labels = "", .classes = ""}); }),
+            (folder / "both.tar") + ": holds classes under '' and 'other'; choose those inside one of them");
+}
+
+TEST(data, pack_source_keeps_the_class_of_an_inner_archive_that_is_damaged) {
+  const TemporaryFolder folder;
+  Bytes inner, outer;
+  append_tar_entry(inner, "a.jpg", jpeg(1));
+  end_tar(inner);
+  append_tar_entry(outer, "ant.tar", {});
+  append_tar_entry(outer, "bee.tar", inner);
+  end_tar(outer);
+  write_bytes(folder / "nested.tar", outer);
+  PackOptions options{.input = folder / "nested.tar", .split = "train", .output = folder / "out"};
+  expect_named_error(folder / "nested.tar/ant.tar", [&] { pack(options); });
+  options.skip_bad = true;
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.class_names, (Names{"ant", "bee"}));
+  EXPECT_EQ(report.empty_classes, Names{"ant"});
+  EXPECT_EQ(report.images, 1);
+}
+
+TEST(data, pack_source_names_the_damage_where_nothing_is_left) {
+  const TemporaryFolder folder;
+  Bytes tar;
+  append_tar_entry(tar, "ant/a.jpg", jpeg(1));
+  tar.resize(300);
+  write_bytes(folder / "short.tar", tar);
+  EXPECT_EQ(error_of([&] { PackSource({.input = folder / "short.tar", .inside = "", .labels = "", .classes = ""}); }),
+            (folder / "short.tar") + ": no JPEG or PNG images; cut short in a header at byte 0");
+}
+
+TEST(data, pack_source_passes_over_what_is_hidden) {
+  const TemporaryFolder folder;
+  Bytes tar;
+  for (const char* name : {".git/a.jpg", "ant/.a.jpg", "./ant/a.jpg", "ant//b.jpg", "ant/./c.jpg"}) {
+    append_tar_entry(tar, name, jpeg(1));
+  }
+  end_tar(tar);
+  const std::string archive = folder / "a.tar";
+  write_bytes(archive, tar);
+  EXPECT_EQ(listed(PackSource({.input = archive, .inside = "", .labels = "", .classes = ""}), archive),
+            (std::vector<std::pair<std::string, std::string>>{
+                {"ant/a.jpg", "ant"}, {"ant/b.jpg", "ant"}, {"ant/c.jpg", "ant"}}));
 }
 
 TEST(data, pack_source_labels_must_fit_the_images) {
@@ -118,7 +200,10 @@ TEST(data, pack_source_labels_must_fit_the_images) {
   EXPECT_NE(with("val_1.JPEG ant\n").find("val_2.JPEG: has no label"), std::string::npos);
   const std::string all = "val_1.JPEG 0\nval_2.JPEG 0\nval_3.JPEG 10\nval_4.JPEG 10\nval_5.JPEG 9\nval_6.JPEG 9\n";
   EXPECT_NE(with(all + "val_7.JPEG 9\n").find("val_7.JPEG: labelled in"), std::string::npos);
-  write_bytes(options.labels, text(all));
+  options.skip_bad = true;
+  EXPECT_EQ(with("other.JPEG ant\n"), options.labels + ": labels none of the images in " + options.input);
+  options.skip_bad = false;
+  write_bytes(options.labels, text("\xEF\xBB\xBF" + all));
   EXPECT_EQ(pack(options).images, 6);
   EXPECT_EQ(ShardSet(options.output, "train").class_names(), (Names{"0", "9", "10"}));
   options.classes = archives.folder / "classes.txt";

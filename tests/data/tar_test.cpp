@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/base/error.h"
 #include "tests/support/damaged_file.h"
 #include "tests/support/tar.h"
@@ -80,6 +82,49 @@ TEST(data, tar_goes_on_after_a_damaged_header) {
   EXPECT_EQ(listing.entries.size(), whole.entries.size() - 1);
   EXPECT_EQ(listing.problems,
             std::vector<std::string>{concat("damaged header at byte ", whole.entries[2].offset - 512)});
+}
+
+TEST(data, tar_goes_on_with_an_archive_behind_the_first) {
+  TarBytes both = sample();
+  const TarBytes second = sample();
+  both.insert(both.end(), second.begin(), second.end());
+  const TarListing listing = listing_of(both);
+  EXPECT_TRUE(listing.problems.empty());
+  ASSERT_EQ(listing.entries.size(), 12u);
+  EXPECT_EQ(listing.entries[11].offset, listing.entries[5].offset + sample().size());
+  both.resize(both.size() + 100, 1);  // less than a header
+  EXPECT_TRUE(listing_of(both).problems.empty());
+  both.resize(2 * sample().size() + 1024, 1);
+  EXPECT_EQ(listing_of(both).problems,
+            std::vector<std::string>{concat("damaged header at byte ", 2 * sample().size())});
+}
+
+TEST(data, tar_a_header_of_zeros_is_damage) {
+  TarBytes tar = sample();
+  const TarEntry block = listing_of(tar).entries[2];
+  std::fill_n(tar.begin() + static_cast<std::ptrdiff_t>(block.offset) - 512, 512, std::uint8_t{0});
+  EXPECT_EQ(listing_of(tar).problems, std::vector<std::string>{concat("damaged header at byte ", block.offset)});
+  const TarEntry empty = listing_of(tar).entries[0];
+  std::fill_n(tar.begin() + static_cast<std::ptrdiff_t>(empty.offset) - 512, 512, std::uint8_t{0});
+  const TarListing listing = listing_of(tar);
+  EXPECT_EQ(listing.problems.front(), concat("damaged header at byte ", empty.offset - 512));
+  EXPECT_EQ(names_of(listing).front(), "d/one");
+}
+
+TEST(data, tar_hard_links_are_names_of_their_files) {
+  TarBytes tar;
+  const std::string file = "d/" + std::string(150, 'f');
+  append_tar_entry(tar, "././@LongLink", TarBytes(file.begin(), file.end()), 'L');
+  append_tar_entry(tar, "d/short", contents_of(7, 1));
+  append_tar_entry(tar, "././@LongLink", TarBytes(file.begin(), file.end()), 'K');
+  append_tar_entry(tar, "d/again", {}, '1', "d/short");
+  append_tar_entry(tar, "d/nothing", {}, '1', "d/nowhere");
+  end_tar(tar);
+  const TarListing listing = listing_of(tar);
+  EXPECT_EQ(names_of(listing), (std::vector<std::string>{file, "d/again"}));
+  EXPECT_EQ(listing.entries[1].offset, listing.entries[0].offset);
+  EXPECT_EQ(listing.entries[1].size, 7u);
+  EXPECT_EQ(listing.problems, std::vector<std::string>{"d/nothing: a link to d/nowhere, which is not there"});
 }
 
 TEST(data, tar_any_flipped_bit_is_survived) {

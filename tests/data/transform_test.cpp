@@ -137,6 +137,37 @@ TEST(data, transform_eval_equals_torchvision) {
   }
 }
 
+// Scaled to a short side of 256 it would have 437 million pixels.
+TEST(data, transform_eval_of_a_long_thin_image_computes_what_the_crop_shows) {
+  constexpr std::int64_t kSide = 224, kShortSide = 256;
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(kSide * kSide * 3));
+  for (const Interpolation interpolation : {kBilinear, kBicubic}) {
+    // Of one that is shorter, so that all of it can be computed, the bits are those of the whole.
+    for (const auto& [height, width] : {std::pair<std::int64_t, std::int64_t>{3, 400}, {400, 3}, {256, 900}}) {
+      const Image image = noise_image(height, width, 9);
+      const std::int64_t short_side = std::min(height, width);
+      const Image scaled = resize(image, {0, 0, height, width}, height * kShortSide / short_side,
+                                  width * kShortSide / short_side, interpolation);
+      const Image expected = crop_padded(scaled, center_crop_box({scaled.height, scaled.width}, kSide, kSide));
+      transform_eval(image, {kShortSide, interpolation}, kSide, kSide, out.data());
+      EXPECT_EQ(out, expected.pixels) << height << " x " << width;
+    }
+    // The middle of a constant image is that constant; no more than its few columns are looked at.
+    Image thin{3, 20000, std::vector<std::uint8_t>(3 * 20000 * 3, 77)};
+    transform_eval(thin, {kShortSide, interpolation}, kSide, kSide, out.data());
+    EXPECT_EQ(out, std::vector<std::uint8_t>(out.size(), 77));
+  }
+}
+
+TEST(data, resize_part_refuses_what_lies_outside) {
+  const Image image = noise_image(4, 6, 1);
+  for (const Box& part : {Box{0, 0, 9, 12}, Box{-1, 0, 4, 4}, Box{0, 9, 4, 4}, Box{2, 2, 0, 4}}) {
+    EXPECT_THROW(resize_part(image, {8, 12}, part, kBicubic), ShapeError);
+  }
+  EXPECT_EQ(resize_part(image, {8, 12}, {0, 0, 8, 12}, kBicubic).pixels,
+            resize(image, {0, 0, 4, 6}, 8, 12, kBicubic).pixels);
+}
+
 // Computed by an independent program: changing these changes every run.
 TEST(data, transform_resized_crop_is_fixed_for_ever) {
   struct Case {
@@ -232,7 +263,8 @@ TEST(data, transform_dct_scaling_keeps_the_crop) {
     EXPECT_GE(crop.box.width, kSide);
     ++shrinks[std::lround(static_cast<double>(box.height) / crop.box.height)];
     box.left += box.left + box.width < image.width ? 1 : -1;
-    EXPECT_LT(mean_difference(scaled, whole), mean_difference(resize(image, box, kSide, kSide, kBicubic).pixels, whole) / 2)
+    EXPECT_LT(mean_difference(scaled, whole),
+              mean_difference(resize(image, box, kSide, kSide, kBicubic).pixels, whole) / 2)
         << "position " << position << ", crop " << box.height << " x " << box.width;
   }
   EXPECT_TRUE(shrinks[2] > 0 && shrinks[4] > 0 && shrinks[8] > 0);

@@ -182,6 +182,24 @@ TEST(launch, program_refuses_what_it_does_not_understand) {
   }
 }
 
+TEST(launch, program_refuses_options_that_do_not_go_together) {
+  expect_failure(run_quadmamba({"inspect", "--hash", "--recipe", "a.h5"}), 2, "either --hash or --recipe");
+  const std::string recipe = QM_SOURCE_DIR "/recipes/imagenet_small.toml";
+  expect_failure(run_quadmamba({"bench", "data", recipe, "--data", "shards", "--json"}), 2, "bench data: --json");
+}
+
+TEST(launch, inspect_of_a_network_of_four_thousand_blocks_takes_seconds) {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "deep.toml") << R"(
+    model = { dim = 16, depths = [1000, 1000, 1000, 1000], classes = 10, image_size = 32 }
+    train = { global_batch = 8, epochs = 1 }
+    optimizer = { learning_rate = 1e-3 })";
+  const ProgramResult result =
+      run_quadmamba({"inspect", folder / "deep.toml"}, {.environment = {}, .timeout_seconds = 5, .folder = {}});
+  EXPECT_EQ(result.exit_code, 0) << result.describe();
+  EXPECT_NE(result.out.find("layers.3"), std::string::npos) << result.describe();
+}
+
 TEST(launch, program_fails_with_one_line) {
   const TemporaryFolder folder;
   std::ofstream(folder / "file") << "not a folder";
@@ -204,7 +222,8 @@ TEST(launch, program_generates_and_packs_images) {
                      "--shards", "2"};
   const ProgramResult packed = run_quadmamba(pack);
   ASSERT_EQ(packed.exit_code, 0) << packed.describe();
-  EXPECT_NE(packed.out.find("30 images of 10 classes"), std::string::npos) << packed.describe();
+  EXPECT_NE(packed.out.find("30 images of 10 classes, "), std::string::npos) << packed.describe();
+  EXPECT_NE(packed.out.find(" kB, in 2 shards\n"), std::string::npos) << packed.describe();
   EXPECT_TRUE(std::filesystem::exists(folder / "shards/train-00001-of-00002.h5"));
   expect_failure(run_quadmamba(pack), 1, "train-0000");  // never overwritten unasked
 }

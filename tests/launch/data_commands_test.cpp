@@ -48,6 +48,8 @@ TEST(launch, bench_data_prints_every_part) {
                            "loader, to tensors on cpu"}) {
     EXPECT_NE(result.out.find(part), std::string::npos) << part << result.describe();
   }
+  expect_refused(run_quadmamba({"bench", "data", project.recipe(), "--data", project.data(), "--batch", "121"}),
+                 {"--batch 121", project.data(), "120 images"});
   const ProgramResult other = run_quadmamba({"bench", "nets", project.recipe(), "--data", project.data()});
   EXPECT_EQ(other.exit_code, 2) << other.describe();
 }

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+
+#include "data/pack.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 
@@ -101,6 +105,65 @@ TEST(launch, train_starts_from_another_runs_weights) {
   EXPECT_EQ(text.find("anew"), std::string::npos);
   project.expect_train("third", {.settings = {"train.max_steps=1"}});
   EXPECT_NE(project.losses("second").at(0), project.losses("third").at(0));
+}
+
+/// The weights of a parameter, or of its average.
+Tensor weights_of(const std::vector<NamedTensor>& tensors, const std::string& name) {
+  const auto found = std::ranges::find(tensors, name, &NamedTensor::name);
+  EXPECT_NE(found, tensors.end()) << name;
+  return found == tensors.end() ? Tensor() : found->tensor;
+}
+
+TEST(launch, train_starts_from_the_weights_of_a_run_with_other_classes) {
+  const SmallProject project;
+  project.expect_train("first", {.settings = {"train.max_steps=5"}});
+  for (const char* split : {"train", "val"}) {  // of the ten classes, seven
+    const std::string images = project / concat("images/", split);
+    Strings classes = entries_in(images);
+    std::erase_if(classes, [&](const std::string& name) { return !std::filesystem::is_directory(images + "/" + name); });
+    ASSERT_EQ(classes.size(), 10u);
+    for (std::size_t i = 7; i < classes.size(); ++i) std::filesystem::remove_all(images + "/" + classes[i]);
+    pack({.input = images, .split = split, .output = project / "seven", .threads = 1});
+  }
+  // At a rate of zero the step leaves the weights as they were.
+  const auto train = [&](const std::string& run, const Strings& more) {
+    Strings arguments = project.train_arguments(
+        run, {.settings = {"train.max_steps=1", "model.classes=7", "schedule.warmup_epochs=1"}, .options = more});
+    *(std::ranges::find(arguments, "--data") + 1) = project / "seven";
+    return run_on_ranks(1, arguments);
+  };
+  const ProgramResult tuned = train("tuned", {"--init", project.checkpoint("first", 5)});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.describe();
+  ASSERT_EQ(train("fresh", {}).exit_code, 0);
+
+  const std::vector<std::uint8_t> log = bytes_of_file(project / "tuned/log.txt");
+  const std::string text(log.begin(), log.end());
+  const Checkpoint first = read_checkpoint(project.checkpoint("first", 5)),
+                   second = read_checkpoint(project.checkpoint("tuned", 1)),
+                   fresh = read_checkpoint(project.checkpoint("fresh", 1));
+  EXPECT_EQ(second.class_names.size(), 7u);
+  std::size_t heads = 0;
+  for (const NamedTensor& now : second.model) {
+    const std::vector<double> values = now.tensor.to_vector<double>();
+    if (now.name.starts_with("classifier.head.")) {
+      ++heads;
+      EXPECT_EQ(values, weights_of(fresh.model, now.name).to_vector<double>()) << now.name;
+      const std::string line = concat("  initialised anew: ", now.name, ": ",
+                                      to_string(weights_of(first.model, now.name).shape()), " in the file, ",
+                                      to_string(now.tensor.shape()), " in the model");
+      EXPECT_NE(text.find(line), std::string::npos) << line << " is not in\n" << text;
+    } else {
+      EXPECT_EQ(values, weights_of(first.ema, now.name).to_vector<double>()) << now.name;
+      EXPECT_EQ(text.find(now.name), std::string::npos) << now.name << " was taken; the list is of what was not";
+    }
+  }
+  EXPECT_EQ(heads, 2u);
+  EXPECT_NE(text.find(concat(second.model.size() - heads, " of ", second.model.size(), " parameters")), std::string::npos)
+      << text;
+
+  expect_refused(train("other", {"--init", project.checkpoint("first", 5), "--set=model.dim=16"}),
+                 {project.checkpoint("first", 5) + ": its weights do not fit this model"});
+  EXPECT_FALSE(std::filesystem::exists(project / "other/recipe.toml"));
 }
 
 }  // namespace

@@ -2,20 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 #include <vector>
 
 #include "kernels/base/allocator.h"
-#include "kernels/linear.h"
 #include "tests/support/gpu.h"
+#include "tests/support/gpu_work.h"
 
 namespace qm::test {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Small, so that an eager step is some hundred launches: of more than about a thousand a GPU would make the host wait.
 Recipe recipe_of(Precision precision, bool graph) {
@@ -78,37 +73,12 @@ class Training {
   std::int64_t number_ = 0;
 };
 
-/// Seconds of work on the stream, in few launches: a GPU takes only so many ahead.
-class Work {
- public:
-  explicit Work(double seconds) {
-    queue();
-    synchronize(y_.stream());
-    const auto start = Clock::now();
-    queue();
-    synchronize(y_.stream());
-    calls_ = static_cast<int>(seconds / seconds_since(start)) + 1;
-  }
-  void queue_all() const {
-    for (int i = 0; i < calls_; ++i) queue();
-  }
-
- private:
-  static constexpr std::int64_t kSize = 8192;
-  void queue() const {
-    linear_forward<float>(y_.stream(), {.rows = kSize, .in = kSize, .out = kSize, .x = x_.data<float>(),
-                                        .weight = x_.data<float>(), .bias = nullptr, .y = y_.data<float>()});
-  }
-  Tensor x_ = Tensor::zeros({kSize, kSize}, DType::kFloat32, kGpu), y_ = Tensor::empty(x_.shape(), x_.dtype(), kGpu);
-  int calls_ = 0;
-};
-
 /// Behind seconds of other work, a step is queued in far less: whatever waited for the device would wait for that work.
 void expect_not_to_wait(bool graph) {
   constexpr std::int64_t kWarmup = 4;
   constexpr double kWork = 3;
   Training training(recipe_of(Precision::kBf16, graph));
-  const Work work(kWork);
+  const GpuWork work(kWork);
   for (std::int64_t i = 0; i < kWarmup; ++i) {
     training.put();
     training.run();

@@ -55,7 +55,7 @@ std::string recipe_file(const std::string& name) {
   return std::string(QM_SOURCE_DIR) + "/recipes/" + name;
 }
 
-/// A recipe that differs from the defaults in every field, sizes given by name and by numbers.
+/// A recipe that differs from the defaults in every field that can be given beside the others.
 const char* const kEverything = R"(
 name = "all \"of\" it\tand\u0001 ünïcode\\"
 seed = 9223372036854775807
@@ -76,9 +76,9 @@ threads = 3
 prefetch = 7
 shuffle = "window"
 shuffle_window = 4096
+dct_scaling = true
 [augment]
-crop = "pad"
-padding = 4
+crop = "resized"
 area = [0.2, 0.9]
 ratio = [0.5, 2]
 flip = 0.5
@@ -151,8 +151,9 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.data.prefetch, 7);
   EXPECT_EQ(r.data.shuffle, "window");
   EXPECT_EQ(r.data.shuffle_window, 4096);
-  EXPECT_EQ(r.augment.crop, "pad");
-  EXPECT_EQ(r.augment.padding, 4);
+  EXPECT_TRUE(r.data.dct_scaling);
+  EXPECT_EQ(r.augment.crop, "resized");
+  EXPECT_EQ(minimal({"augment.crop=pad", "augment.padding=4"}).augment.padding, 4);
   EXPECT_EQ(r.augment.area, (std::array<double, 2>{0.2, 0.9}));
   EXPECT_EQ(r.augment.ratio, (std::array<double, 2>{0.5, 2}));
   EXPECT_EQ(r.augment.flip, 0.5);
@@ -300,6 +301,11 @@ TEST(recipes, every_imagenet_recipe_has_the_published_augmentation) {
   }
 }
 
+TEST(recipes, crop_pct_takes_the_place_of_a_resize_that_is_set_to_none) {
+  const Recipe recipe = minimal({"eval.resize=72", "eval.resize=0", "eval.crop_pct=0.5"});
+  EXPECT_EQ(recipe.eval.short_side(64), 128);
+}
+
 TEST(recipes, crop_pct_gives_the_short_side) {
   EXPECT_EQ(minimal({"eval.crop_pct=0.875"}).eval.short_side(224), 256);
   EXPECT_EQ(minimal({"eval.crop_pct=0.9"}).eval.short_side(224), 248);
@@ -403,9 +409,13 @@ TEST(recipes, impossible_augmentation) {
             "r.toml:12: augment.crop: \"pad\" needs augment.padding of at least 1");
   EXPECT_EQ(error_of(kMinimal + "[augment]\npadding = 4\n"),
             "r.toml:12: augment.padding: expected 0, since augment.crop is \"none\", got 4");
-  EXPECT_EQ(error_of(kMinimal + "[augment]\narea = [0.9, 0.1]\n"),
+  EXPECT_EQ(error_of(kMinimal + "[augment]\narea = [0.2, 1]\n"),
+            "r.toml:12: augment.area: expected no value of its own, since augment.crop is \"none\", got [0.2, 1.0]");
+  EXPECT_EQ(error_of(kMinimal + "[augment]\ncrop = \"pad\"\npadding = 4\nratio = [1, 1]\n"),
+            "r.toml:14: augment.ratio: expected no value of its own, since augment.crop is \"pad\", got [1.0, 1.0]");
+  EXPECT_EQ(error_of(kMinimal + "[augment]\narea = [0.9, 0.1]\ncrop = \"resized\"\n"),
             "r.toml:12: augment.area: expected [least, greatest], got [0.9, 0.1]");
-  EXPECT_EQ(error_of(kMinimal + "[augment]\nratio = [2, 1]\n"),
+  EXPECT_EQ(error_of(kMinimal + "[augment]\nratio = [2, 1]\ncrop = \"resized\"\n"),
             "r.toml:12: augment.ratio: expected [least, greatest], got [2.0, 1.0]");
   EXPECT_EQ(error_of(kMinimal + "[augment]\nrand_augment = \"rand-m9-q3\"\n"),
             "r.toml:12: augment.rand_augment: part 'q3': expected one of m, n, p, mstd, mmax, inc with a number, or t "
@@ -447,6 +457,9 @@ TEST(recipes, impossible_batches) {
   EXPECT_EQ(error_of(kMinimal + "[mix]\ngroup = 7\n"), "r.toml:12: mix.group: expected an even number, got 7");
   EXPECT_EQ(error_of(kMinimal + "[mix]\nmixup = 0.8\ngroup = 24\n"),
             "r.toml:13: mix.group: expected mix.group to divide train.global_batch, got 24 and 64");
+  for (const char* mode : {"pair", "elem"}) {
+    EXPECT_NO_THROW(minimal({"train.global_batch=150", "mix.cutmix=1", std::string("mix.mode=") + mode})) << mode;
+  }
   EXPECT_EQ(error_of(minimal_with("global_batch = 64", "global_batch = 150") + "[mix]\ncutmix = 1\n"),
             "r.toml:6: train.global_batch: expected mix.group to divide train.global_batch, got 128 and 150");
   EXPECT_EQ(error_of(minimal_with("global_batch = 64", "global_batch = 63") + "[mix]\ncutmix = 1\n"),

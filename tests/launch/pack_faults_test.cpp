@@ -1,0 +1,174 @@
+// A pack that was interrupted, wherever that was: the same command again ends with the bytes of an undisturbed one, and
+// shards of another input are never mixed in.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "data/file.h"
+#include "data/image.h"
+#include "data/shard.h"
+#include "tests/launch/small_project.h"
+#include "tests/support/damaged_file.h"
+#include "tests/support/images.h"
+#include "tests/support/tar.h"
+
+namespace qm {
+namespace {
+
+namespace fs = std::filesystem;
+using Bytes = std::vector<std::uint8_t>;
+using Strings = std::vector<std::string>;
+
+constexpr int kShards = 3;
+
+/// Two classes of six images, as a folder and as an archive.
+class Images {
+ public:
+  Images() { write('a'); }
+
+  /// `last` is the last byte of every image, behind its end: all that the inputs of two calls differ by. Files keep
+  /// their sizes and times of modification.
+  void write(char last) {
+    TarBytes tar;
+    for (const char* name : {"cat", "dog"}) {
+      fs::create_directories(folder() + "/" + name);
+      for (std::uint32_t i = 0; i < 6; ++i) {
+        Bytes bytes = encode_jpeg(slope_image(24, 32, i), 90);
+        bytes.push_back(static_cast<std::uint8_t>(last));
+        const std::string file = concat(name, "/", i, ".jpg");
+        rewrite(folder() + "/" + file, bytes);
+        append_tar_entry(tar, file, bytes);
+      }
+    }
+    end_tar(tar);
+    rewrite(archive(), tar);
+  }
+
+  std::string folder() const { return folder_ / "images"; }
+  std::string archive() const { return folder_ / "images.tar"; }
+  std::string output(const std::string& name) const { return folder_ / name; }
+
+  ProgramResult pack(const std::string& input, const std::string& name, const Strings& more = {}) const {
+    Strings arguments{"pack",       "--input",  input,           "--split",   "train", "--output",
+                      output(name), "--shards", concat(kShards), "--threads", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_quadmamba(arguments, {.environment = {}, .timeout_seconds = 60, .folder = {}});
+  }
+
+  /// Packs `input` undisturbed into another folder, and expects to find the same there and nothing besides.
+  void expect_like_undisturbed(const std::string& input, const std::string& name, const Strings& more = {}) const {
+    fs::remove_all(output("undisturbed"));
+    const ProgramResult result = pack(input, "undisturbed", more);
+    ASSERT_TRUE(result.succeeded()) << result.describe();
+    ASSERT_EQ(entries_in(output(name)), entries_in(output("undisturbed")));
+    for (const std::string& shard : entries_in(output(name))) {
+      EXPECT_EQ(bytes_of_file(output(name) + "/" + shard), bytes_of_file(output("undisturbed") + "/" + shard)) << shard;
+    }
+  }
+
+ private:
+  static void rewrite(const std::string& path, const Bytes& bytes) {
+    std::error_code none;
+    const fs::file_time_type before = fs::last_write_time(path, none);
+    write_bytes(path, bytes);
+    if (!none) fs::last_write_time(path, before);
+  }
+
+  TemporaryFolder folder_;
+};
+
+void expect_killed(const ProgramResult& result) {
+  EXPECT_EQ(result.signal, SIGKILL) << result.describe();
+}
+
+/// Files written by a pack: the plan, the shards, the note that they get their names now; then those are renamed.
+constexpr int kRenames = 1 + kShards + 1 + kShards;
+
+TEST(faults, pack_killed_at_any_rename_goes_on) {
+  const Images images;
+  for (const char* point : {"file-rename", "folder-sync"}) {  // before a rename, and after it
+    for (int n = 1; n <= kRenames; ++n) {
+      SCOPED_TRACE(concat(point, ":", n));
+      fs::remove_all(images.output("out"));
+      expect_killed(images.pack(images.folder(), "out", {concat("--fault=kill@", point, ":", n)}));
+      const ProgramResult again = images.pack(images.folder(), "out");
+      ASSERT_TRUE(again.succeeded()) << again.describe();
+      const int finished = std::min(n - (std::string(point) == "file-rename" ? 2 : 1), kShards);
+      if (finished > 0) {
+        EXPECT_NE(again.out.find(concat(finished, " of them kept")), std::string::npos) << again.describe();
+      }
+      images.expect_like_undisturbed(images.folder(), "out");
+    }
+  }
+}
+
+TEST(faults, pack_killed_at_any_rename_goes_on_with_replacing_older_shards) {
+  const Images images;
+  for (const char* point : {"file-rename", "folder-sync"}) {
+    for (int n = 1; n <= kRenames; ++n) {
+      SCOPED_TRACE(concat(point, ":", n));
+      fs::remove_all(images.output("out"));
+      ASSERT_TRUE(images.pack(images.folder(), "out", {"--seed=5"}).succeeded());
+      expect_killed(images.pack(images.folder(), "out", {"--overwrite", concat("--fault=kill@", point, ":", n)}));
+      const ProgramResult again = images.pack(images.folder(), "out", {"--overwrite"});
+      ASSERT_TRUE(again.succeeded()) << again.describe();
+      images.expect_like_undisturbed(images.folder(), "out");
+    }
+  }
+}
+
+TEST(faults, pack_mixes_no_kept_shard_with_a_changed_input) {
+  for (const bool archive : {false, true}) {
+    SCOPED_TRACE(archive ? "archive" : "folder");
+    Images images;
+    const std::string input = archive ? images.archive() : images.folder();
+    // Two of three shards are finished; then two of three have their names.
+    for (const char* fault : {"--fault=kill@file-rename:4", "--fault=kill@file-rename:8"}) {
+      SCOPED_TRACE(fault);
+      fs::remove_all(images.output("out"));
+      images.write('a');
+      expect_killed(images.pack(input, "out", {fault}));
+      images.write('b');
+      const ProgramResult again = images.pack(input, "out", {"--overwrite"});
+      ASSERT_TRUE(again.succeeded()) << again.describe();
+      EXPECT_EQ(again.out.find("kept"), std::string::npos) << again.describe();
+      images.expect_like_undisturbed(input, "out");
+    }
+  }
+}
+
+TEST(faults, pack_of_another_input_does_not_replace_what_was_getting_its_names) {
+  Images images;
+  expect_killed(images.pack(images.folder(), "out", {"--fault=kill@file-rename:8"}));
+  const Strings before = entries_in(images.output("out"));
+  const Strings partial = entries_in(images.output("out/train.partial"));
+  expect_refused(images.pack(images.folder(), "out", {"--seed=1"}), {images.output("out"), "already holds 2 shards"});
+  EXPECT_EQ(entries_in(images.output("out")), before);
+  EXPECT_EQ(entries_in(images.output("out/train.partial")), partial);
+  ASSERT_TRUE(images.pack(images.folder(), "out").succeeded());
+  images.expect_like_undisturbed(images.folder(), "out");
+}
+
+TEST(faults, pack_makes_again_a_shard_that_was_damaged_after_it_got_its_name) {
+  const Images images;
+  expect_killed(images.pack(images.folder(), "out", {"--fault=kill@file-rename:8"}));
+  fs::resize_file(images.output("out/train-00000-of-00003.h5"), 700);
+  fs::remove(images.output("out/train-00001-of-00003.h5"));
+  ASSERT_TRUE(images.pack(images.folder(), "out").succeeded());
+  images.expect_like_undisturbed(images.folder(), "out");
+}
+
+TEST(faults, two_packs_do_not_share_a_folder) {
+  const Images images;
+  fs::create_directories(images.output("out/train.partial"));
+  {
+    const FileLock other(images.output("out/train.partial/lock"));
+    expect_refused(images.pack(images.folder(), "out"), {"train.partial/lock: another process is at work"});
+  }
+  ASSERT_TRUE(images.pack(images.folder(), "out").succeeded());
+  images.expect_like_undisturbed(images.folder(), "out");
+}
+
+}  // namespace
+}  // namespace qm
