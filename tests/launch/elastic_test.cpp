@@ -11,7 +11,6 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
 /// (step, position in the epoch's order) → sample id
 using Samples = std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t>;
 

@@ -11,7 +11,6 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
