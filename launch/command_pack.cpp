@@ -119,6 +119,7 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
     check_stop();
   };
   options.announce = [&](const PackPlan& plan) {
+    check_stop();  // to list the images may have taken minutes
     announce(plan, options.split);
     progress.start();
   };

@@ -30,6 +30,13 @@ void check_classes(const Recipe& recipe, const ShardSet& shards) {
            " classes, the recipe's model.classes is ", recipe.model.classes);
 }
 
+/// Before what may take long: every rank leaves here if a signal has come to one.
+ShardSet open_shards(const std::string& folder, const std::string& split, Communicator& communicator) {
+  fault_point("index");
+  check_stop(communicator);
+  return ShardSet(folder, split);
+}
+
 /// Hosts may hold other files under the same names: steps would not match, or gradients of other samples be summed.
 void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& val, Communicator& communicator) {
   recipe.name.clear();
@@ -78,8 +85,8 @@ class BorrowedWeights {
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator& communicator)
     : recipe_(recipe),
       communicator_(communicator),
-      train_shards_(recipe.data.path, "train"),
-      val_shards_(recipe.data.path, "val"),
+      train_shards_(open_shards(recipe.data.path, "train", communicator)),
+      val_shards_(open_shards(recipe.data.path, "val", communicator)),
       network_(recipe, options.device),
       step_(recipe_, network_, communicator),
       profile_first_(options.profile_first),
@@ -103,7 +110,9 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
     log_ = TrainLog(folder_.get());
     saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, step_.optimizer());
   }
+  check_stop(communicator);
   open_run_folder(options);
+  check_stop(communicator);
 }
 
 void Trainer::open_run_folder(const TrainOptions& options) {
@@ -125,6 +134,7 @@ void Trainer::open_run_folder(const TrainOptions& options) {
 
 void Trainer::start_from(const std::string& checkpoint) {
   const Tensor& values = network_.parameters.values();
+  fault_point("load");
   for (const std::string& line :
        load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values)) {
     folder_->log(line);
