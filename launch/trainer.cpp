@@ -1,7 +1,9 @@
 #include "launch/trainer.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
@@ -150,11 +152,14 @@ void Trainer::resume_from_newest(bool allow_change) {
   }
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
-  // First: of a model of another size, names and shapes say more than recipe keys.
-  load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
   const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
+  try {
+    load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
+  } catch (const ConfigError& error) {  // names and shapes; the recipe says why they are others
+    throw ConfigError(error.what() + differences);
+  }
   AdamW& optimizer = step_.optimizer();
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer.exp_avg(), "optimizer/exp_avg", found->path);
   load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
@@ -363,6 +368,7 @@ void Trainer::run_evaluation() {
 
 void Trainer::save_checkpoints(SaveAs names) {
   check_finite();
+  wait_for_saver();
   if (names.step) saved_step_ = state_.step;
   if (!is_main()) return;
   Checkpoint contents{.model = {},
@@ -382,8 +388,24 @@ void Trainer::save_before_leaving() {
   finish_saving();
 }
 
+/// Collective: until nothing is being written any more. Ranks that wait hear from rank 0 meanwhile, since a write may
+/// take longer than the deadline after which they give a silent rank up.
+void Trainer::wait_for_saver() {
+  constexpr std::chrono::milliseconds kSignOfLife{100};
+  for (std::chrono::milliseconds patience{0};; patience = kSignOfLife) {
+    bool done = true;
+    if (saver_) {
+      done = saver_->done_within(patience);
+    } else {
+      std::this_thread::sleep_for(patience);  // rather than poll, beside the thread that writes
+    }
+    if (communicator_.all_reduce_max(done ? 0 : 1) == 0) return;
+  }
+}
+
 /// No rank leaves before the last checkpoint is on the disk: mpirun would end the job under the one that writes it.
 void Trainer::finish_saving() {
+  wait_for_saver();
   if (saver_) saver_->finish();
   communicator_.barrier();
 }

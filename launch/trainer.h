@@ -74,6 +74,7 @@ class Trainer {
   void run_evaluation();
   void save_checkpoints(SaveAs names);
   void save_before_leaving();
+  void wait_for_saver();
   void finish_saving();
 
   Recipe recipe_;
