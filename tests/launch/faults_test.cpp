@@ -149,6 +149,22 @@ TEST(faults, failure_at_every_stage_of_a_checkpoint_write) {
   expect_survives_at_every_stage("fail");
 }
 
+/// Between two saves, the second of which waits for the first, and at the end of a run.
+TEST(faults, a_write_slower_than_the_deadline_is_waited_for) {
+  for (const int end : {kLastStep, 3}) {
+    SCOPED_TRACE(end);
+    const SmallProject project;
+    TrainCall call = to_the_end(2);
+    call.settings.front() = concat("train.max_steps=", end);
+    project.expect_train("whole", call);
+    const ProgramResult result = project.train_within(
+        kJobSeconds, "run", call.with("--fault=slow@file-sync:2,rank=0").with("--deadline=3"));
+    EXPECT_TRUE(result.succeeded()) << result.describe();
+    EXPECT_GE(result.seconds, 10) << "nothing was slow";
+    project.expect_like_whole("run", end);
+  }
+}
+
 TEST(faults, kill_while_old_checkpoints_are_removed) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(1));
@@ -170,13 +186,18 @@ TEST(faults, an_old_checkpoint_that_cannot_be_removed_costs_nothing_but_space) {
   project.expect_like_whole("run");  // a later save removes it
 }
 
-/// Trains on one rank as `prelude`, a part of a command line, has it.
-ProgramResult train_under(const Strings& prelude, const SmallProject& project, const std::string& run) {
+/// Trains as `prelude`, a part of a command line, has it, whatever becomes of that within kJobSeconds.
+ProgramResult train_under(const Strings& prelude, const SmallProject& project, const std::string& run, int ranks = 1) {
   Strings command = prelude;
+  if (ranks > 1) command.insert(command.end(), {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(ranks)});
   command.push_back(path_of_quadmamba());
-  const Strings arguments = project.train_arguments(run, to_the_end(1));
+  const Strings arguments = project.train_arguments(run, to_the_end(ranks));
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_program(command, {.environment = {"OMP_NUM_THREADS=1"}, .timeout_seconds = kJobSeconds, .folder = {}});
+  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  const ProgramResult result =
+      run_program(command, {.environment = environment, .timeout_seconds = 2 * kJobSeconds, .folder = {}});
+  EXPECT_LE(result.seconds, kJobSeconds) << result.describe();
+  return result;
 }
 
 TEST(faults, a_full_disk_is_named) {
@@ -197,19 +218,34 @@ TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
   project.expect_resumes_like_whole("run", 2);
 }
 
-TEST(faults, a_read_only_folder_is_named) {
+/// A run was stopped after step 4; then `read_only`, a part of the project's folder, is.
+void expect_named_and_survived(int ranks, const std::string& read_only, const std::string& cause) {
+  SCOPED_TRACE(concat(read_only, " on ", ranks));
   const SmallProject project;
-  project.expect_train("whole", to_the_end(1));
-  EXPECT_EQ(project.train_within(kJobSeconds, "run", to_the_end(1).with("--fault=kill@step:5")).signal, SIGKILL);
-  const std::string folder = project / "run/checkpoints";
+  project.expect_train("whole", to_the_end(ranks));
+  project.train("run", to_the_end(ranks).with("--fault=term@step:4"));
+  ASSERT_TRUE(fs::exists(project.checkpoint("run", 4)));
+  const std::string folder = project / read_only;
   fs::permissions(folder, fs::perms::owner_read | fs::perms::owner_exec);
   // Root ignores permissions unless it gives that right away.
   Strings unprivileged{"setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"};
   if (geteuid() != 0) unprivileged = {"env"};
-  const ProgramResult result = train_under(unprivileged, project, "run");
+  const ProgramResult result = train_under(unprivileged, project, "run", ranks);
   fs::permissions(folder, fs::perms::owner_all);
-  expect_refused(result, {folder, "Permission denied"});
-  project.expect_resumes_like_whole("run", 1);
+  expect_refused(result, {folder, cause});
+  if (ranks > 1) {
+    EXPECT_TRUE(error_lines(result).front().starts_with("quadmamba [rank 0]: ")) << result.describe();
+  }
+  project.expect_resumes_like_whole("run", ranks);
+}
+
+TEST(faults, a_read_only_folder_is_named) {
+  expect_named_and_survived(1, "run/checkpoints", "cannot create: Permission denied");
+}
+
+TEST(faults, a_read_only_folder_is_named_on_two_ranks) {
+  expect_named_and_survived(2, "run/checkpoints", "cannot create: Permission denied");
+  expect_named_and_survived(2, "run", "recipe.toml: cannot create: Permission denied");
 }
 
 TEST(faults, a_flipped_byte_anywhere_in_the_newest_checkpoint_is_passed_over) {
