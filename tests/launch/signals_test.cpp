@@ -55,7 +55,7 @@ void expect_stops_and_resumes(const Signals& signals, const std::string& point, 
 }
 
 TEST(faults, signals_while_training) {
-  expect_stops_and_resumes(kAll, "step:4", 4);
+  expect_stops_and_resumes({kTerm, kUsr2}, "step:4", 4);
 }
 
 TEST(faults, signals_in_the_first_evaluation) {
