@@ -29,7 +29,7 @@ constexpr std::array<Action, 8> kActions{{{"kill", SIGKILL},
                                           {"usr2", SIGUSR2},
                                           {"slow", 0},
                                           {"fail", 0}}};
-constexpr std::chrono::seconds kSlow{10};
+constexpr std::chrono::seconds kSlow{6};
 constexpr std::array<std::string_view, 13> kPoints{
     "index",       "load",       "start",     "step",        "loss",        "evaluate", "pack",
     "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune"};

@@ -252,8 +252,7 @@ TEST(mpi_ranks, a_watchdog_reports_a_failure_at_once) {
   watched.start("sum", done);
   EXPECT_EQ(watched.report(std::chrono::milliseconds(300)), "nothing");
   fails = true;
-  EXPECT_EQ(watched.report(std::chrono::milliseconds(600)),
-            qm::concat("rank ", world().rank(), ": sum: remote error"));
+  EXPECT_EQ(watched.report(std::chrono::milliseconds(600)), qm::concat("rank ", world().rank(), ": sum: remote error"));
   world().barrier();
 }
 

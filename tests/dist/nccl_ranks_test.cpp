@@ -205,8 +205,10 @@ class WatchedGpu {
 
   std::promise<std::pair<std::string, Clock::time_point>> told_;
   std::future<std::pair<std::string, Clock::time_point>> future_ = told_.get_future();
-  std::unique_ptr<Communicator> communicator_ = environment().make_communicator(
-      own_gpu(), kDeadline, [this](const std::string& what) { told_.set_value({what, Clock::now()}); });
+  std::unique_ptr<Communicator> communicator_ =
+      environment().make_communicator(own_gpu(), kDeadline, [this](const std::string& what) {
+        told_.set_value({what, Clock::now()});
+      });
 };
 
 TEST_F(nccl_mpi_ranks, a_rank_that_does_not_come_to_a_sum_is_named_after_the_deadline) {
@@ -230,8 +232,8 @@ TEST_F(nccl_mpi_ranks, a_rank_that_does_not_replay_a_graph_is_named_after_the_de
 TEST_F(nccl_mpi_ranks, work_that_is_done_in_time_raises_no_alarm) {
   std::string told;
   {
-    const auto communicator =
-        environment().make_communicator(own_gpu(), std::chrono::seconds(1), [&](const std::string& what) { told = what; });
+    const auto communicator = environment().make_communicator(own_gpu(), std::chrono::seconds(1),
+                                                              [&](const std::string& what) { told = what; });
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
     double go_on = 1;
     while (go_on > 0) {

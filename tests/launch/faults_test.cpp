@@ -15,11 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a job may take besides the deadline that it is given: its start, the steps up to the fault, a roll call, and the
-/// end of all processes, on a busy machine.
+/// What a job may take besides the deadline that it is given: its start, the steps up to the fault, a roll call, and
+/// the end of all processes, on a busy machine.
 constexpr double kBesides = 25;
 
-// ---- ranks that die or freeze ----------------------------------------------------------------------------------------
+// ---- ranks that die or freeze
+// ----------------------------------------------------------------------------------------
 
 void expect_survives_kills(int kills, std::uint32_t seed) {
   constexpr int kRanks = 2;
@@ -30,7 +31,8 @@ void expect_survives_kills(int kills, std::uint32_t seed) {
     const int rank = static_cast<int>(random() % kRanks);
     const std::string fault = concat("kill@step:", 1 + random() % 5, ",rank=", rank);
     SCOPED_TRACE(concat("kill ", killed, ": ", fault));
-    const ProgramResult result = project.train_within(kJobSeconds, "killed", to_the_end(kRanks).with("--fault=" + fault));
+    const ProgramResult result =
+        project.train_within(kJobSeconds, "killed", to_the_end(kRanks).with("--fault=" + fault));
     if (result.succeeded()) {  // fewer steps were left: once more from the start
       project.expect_like_whole("killed");
       fs::remove_all(project / "killed");
@@ -56,8 +58,8 @@ TEST(faults, slow_sigkill_from_outside_at_random_times_20_times) {
   project.expect_train("whole", call);
   std::mt19937 random(3);
   int killed = 0;
-  // A kill comes at most some 6 steps after the newest checkpoint or a little more: all fit into one run of 160. Where a
-  // machine was so slow to send them that a run ended before, the next begins anew.
+  // A kill comes at most some 6 steps after the newest checkpoint or a little more: all fit into one run of 160. Where
+  // a machine was so slow to send them that a run ended before, the next begins anew.
   for (int runs = 0; killed < kKills && runs < 3; ++runs) {
     fs::remove_all(project / "killed");
     for (bool ended = false; killed < kKills && !ended;) {
@@ -103,13 +105,15 @@ TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   expect_ended_by_a_deadline_of_8_s(project.train("frozen", call), "no sign of rank 0");
 }
 
-// ---- checkpoints -----------------------------------------------------------------------------------------------------
+// ---- checkpoints
+// -----------------------------------------------------------------------------------------------------
 
-/// Every operation on the second to fourth file that a run to_the_end writes, after its recipe: step-3.h5 alone, best.h5,
-/// and step-5.h5 of the same save. A checkpoint is written in so many parts, its guard last.
-Strings stages_of_writes(int parts) {
+/// Every operation on these of the files that a run to_the_end writes: after its recipe, the first, step-3.h5 alone is
+/// the second, best.h5 and step-5.h5 of one save are third and fourth. A checkpoint is written in so many parts, its
+/// guard last.
+Strings stages_of_writes(const std::vector<int>& files, int parts) {
   Strings stages;
-  for (int file = 2; file <= 4; ++file) {
+  for (const int file : files) {
     for (const char* operation : {"file-create", "file-sync", "file-rename", "folder-sync"}) {
       stages.push_back(concat(operation, ":", file));
     }
@@ -124,10 +128,10 @@ int parts_of(const std::string& checkpoint) {
   return static_cast<int>((fs::file_size(checkpoint) - kGuard + kPart - 1) / kPart) + 1;
 }
 
-void expect_survives_at_every_stage(const std::string& action) {
+void expect_survives_at_every_stage(const std::string& action, const std::vector<int>& files) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(1));
-  for (const std::string& stage : stages_of_writes(parts_of(project.checkpoint("whole", kLastStep)))) {
+  for (const std::string& stage : stages_of_writes(files, parts_of(project.checkpoint("whole", kLastStep)))) {
     SCOPED_TRACE(action + "@" + stage);
     fs::remove_all(project / "run");
     const ProgramResult result =
@@ -142,11 +146,11 @@ void expect_survives_at_every_stage(const std::string& action) {
 }
 
 TEST(faults, kill_at_every_stage_of_a_checkpoint_write) {
-  expect_survives_at_every_stage("kill");
+  expect_survives_at_every_stage("kill", {2, 3, 4});
 }
 
 TEST(faults, failure_at_every_stage_of_a_checkpoint_write) {
-  expect_survives_at_every_stage("fail");
+  expect_survives_at_every_stage("fail", {4});
 }
 
 /// Between two saves, the second of which waits for the first, and at the end of a run.
@@ -157,10 +161,10 @@ TEST(faults, a_write_slower_than_the_deadline_is_waited_for) {
     TrainCall call = to_the_end(2);
     call.settings.front() = concat("train.max_steps=", end);
     project.expect_train("whole", call);
-    const ProgramResult result = project.train_within(
-        kJobSeconds, "run", call.with("--fault=slow@file-sync:2,rank=0").with("--deadline=3"));
+    const ProgramResult result =
+        project.train_within(kJobSeconds, "run", call.with("--fault=slow@file-sync:2,rank=0").with("--deadline=3"));
     EXPECT_TRUE(result.succeeded()) << result.describe();
-    EXPECT_GE(result.seconds, 10) << "nothing was slow";
+    EXPECT_GE(result.seconds, 6) << "nothing was slow";
     project.expect_like_whole("run", end);
   }
 }
@@ -212,7 +216,8 @@ TEST(faults, a_full_disk_is_named) {
 TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(2));
-  const ProgramResult result = project.train_within(kJobSeconds, "run", to_the_end(2).with("--fault=fail@file-write:4"));
+  const ProgramResult result =
+      project.train_within(kJobSeconds, "run", to_the_end(2).with("--fault=fail@file-write:4"));
   EXPECT_FALSE(result.succeeded());
   expect_said(result, concat("quadmamba [rank 0]: ", project / "run/checkpoints/"));
   project.expect_resumes_like_whole("run", 2);

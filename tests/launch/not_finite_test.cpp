@@ -17,7 +17,6 @@
 namespace qm {
 namespace {
 
-
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
@@ -50,8 +49,8 @@ TEST(faults, a_step_that_is_not_finite_is_named) {
   EXPECT_TRUE(contains(result.error, "samples " + ids + ";")) << ids << "\n" << result.describe();
 }
 
-/// Black images but for a white one, which a standard deviation of 1e-39 turns into infinities: what is wrong with a step
-/// is wrong with that sample alone.
+/// Black images but for a white one, which a standard deviation of 1e-39 turns into infinities: what is wrong with a
+/// step is wrong with that sample alone.
 constexpr const char* kOneBadSample = R"(
 precision = "fp32"
 
@@ -121,8 +120,8 @@ TEST(faults, a_step_that_is_not_finite_on_another_rank_is_named) {
   while (samples >> logged_step >> position >> id) {
     if (position >= portion && position < portion + 6) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
   }
-  expect_refused(result, {concat("is not finite at step ", step + 1, ": rank 1: layer "), "input 0 of conv2d is not finite",
-                          " numbers; samples " + ids + ";"});
+  expect_refused(result, {concat("is not finite at step ", step + 1, ": rank 1: layer "),
+                          "input 0 of conv2d is not finite", " numbers; samples " + ids + ";"});
 }
 
 TEST(faults, a_step_that_is_not_finite_is_skipped_where_the_recipe_says_so) {

@@ -83,7 +83,8 @@ TEST(launch, activation_checkpointing_changes_no_bit) {
   const SmallProject project;
   project.expect_train("kept", {.settings = {"train.max_steps=6"}});
   project.expect_train("again", {.settings = {"train.max_steps=3", "train.activation_checkpointing=true"}});
-  project.expect_train("again", {.resume = true, .settings = {"train.max_steps=6", "train.activation_checkpointing=true"}});
+  project.expect_train("again",
+                       {.resume = true, .settings = {"train.max_steps=6", "train.activation_checkpointing=true"}});
   expect_same_end(project, "again", "kept", 6);
 }
 
