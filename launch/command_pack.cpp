@@ -123,6 +123,7 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
     announce(plan, options.split);
     progress.start();
   };
+  fault_point("index");
   print_report(pack(options), options);
   return 0;
 }

@@ -6,7 +6,7 @@
 //   action  kill   SIGKILL: the process is gone            stop  SIGSTOP: it is there and does nothing
 //           term, int, usr1, usr2                          fail  what it is about to do fails
 //                  SIGTERM …: it is asked to stop          slow  what it is about to do takes 6 s longer
-//   point   index        before a split's shards are opened for training
+//   point   index        before a split's shards are opened for training, or images are listed to be packed
 //           load         before a checkpoint is read
 //           start        before the first step of training
 //           step         before each step of training

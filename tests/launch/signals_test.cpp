@@ -133,8 +133,12 @@ TEST(faults, signals_while_packing_leave_nothing_and_it_packs_the_same_later) {
   };
   for (const auto& [action, name] : kAll) {
     SCOPED_TRACE(action);
-    expect_stopped(pack_to(action, {concat("--fault=", action, "@pack:2")}), name);
-    EXPECT_EQ(entries_in(project / action), Strings{});
+    for (const char* point : {"index", "pack:2"}) {
+      const ProgramResult result = pack_to(action, {concat("--fault=", action, "@", point)});
+      expect_stopped(result, name);
+      EXPECT_EQ(result.out.find("skipped"), std::string::npos) << "it came to its report: " << result.describe();
+      EXPECT_EQ(entries_in(project / action), Strings{});
+    }
     EXPECT_TRUE(pack_to(action, {}).succeeded());
     for (const std::string& shard : entries_in(project / "shards")) {
       if (!shard.starts_with("train")) continue;
