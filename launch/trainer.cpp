@@ -153,13 +153,15 @@ void Trainer::resume_from_newest(bool allow_change) {
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
   const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
-  QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
-           ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
   try {
     load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
-  } catch (const ConfigError& error) {  // names and shapes; the recipe says why they are others
-    throw ConfigError(error.what() + differences);
+  } catch (const ConfigError& error) {  // "PATH: names and shapes", with which --allow-change is of no use
+    if (differences.empty()) throw;
+    const std::string names_and_shapes = std::string(error.what()).substr(found->path.size() + 2);
+    throw ConfigError(concat(found->path, ": of another recipe", differences, "; ", names_and_shapes));
   }
+  QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
+           ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
   AdamW& optimizer = step_.optimizer();
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer.exp_avg(), "optimizer/exp_avg", found->path);
   load_named_tensors(checkpoint.exp_avg_sq, parameters, optimizer.exp_avg_sq(), "optimizer/exp_avg_sq", found->path);
