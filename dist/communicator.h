@@ -53,7 +53,14 @@ class Communicator {
   virtual double all_reduce_max(double value) = 0;
   /// Returns once every rank has called it.
   virtual void barrier() = 0;
+
+  /// What is queued on `stream` so far holds operations of this communicator that were recorded and are now replayed:
+  /// called after each replay, on every rank, it gives them the deadline that others have by themselves. Never waits;
+  /// does nothing in a back-end whose operations cannot be recorded.
+  virtual void watch(const Stream& stream, const std::string& name);
 };
+
+inline void Communicator::watch(const Stream&, const std::string&) {}
 
 /// The group of one: every operation is complete as soon as it is called.
 std::unique_ptr<Communicator> make_single_communicator();

@@ -2,15 +2,20 @@
 
 #include <mpi.h>
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <iostream>
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "dist/mpi_check.h"
 #include "dist/mpi_communicator.h"
+#include "dist/mpi_lock.h"
 #include "dist/nccl_communicator.h"
 #include "kernels/base/error.h"
 
@@ -22,6 +27,9 @@ namespace {
 constexpr const char* kSizeVariables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
 /// Variables that tell of a launcher, but not of the number.
 constexpr const char* kRankVariables[] = {"PMIX_RANK", "PMI_RANK"};
+
+/// How long abort() waits for a thread that is in MPI.
+constexpr std::chrono::seconds kLockPatience{2};
 
 int parse_size(const char* variable, const char* text) {
   int size = 0;
@@ -37,9 +45,9 @@ void start_mpi() {
   MPI_Initialized(&started);
   QM_CHECK(!started, CommError, "MPI was started before: a process has one Environment, once");
   int provided = 0;
-  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  QM_CHECK(provided >= MPI_THREAD_FUNNELED, CommError, "MPI does not support threads (MPI_THREAD_FUNNELED)");
+  QM_CHECK(provided >= MPI_THREAD_SERIALIZED, CommError, "MPI does not support threads (MPI_THREAD_SERIALIZED)");
 }
 
 struct HostPlace {
@@ -97,6 +105,7 @@ GpuSupply Environment::gpu_supply() const {
   if (size_ == 1) return own;
   const int own_numbers[2] = {own.ranks, own.gpus};
   std::vector<int> numbers(2 * static_cast<std::size_t>(size_));
+  const std::lock_guard lock(mpi_lock);
   check_mpi(MPI_Allgather(own_numbers, 2, MPI_INT, numbers.data(), 2, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
   GpuSupply scarcest{numbers[0], numbers[1]};
   for (std::size_t i = 2; i < numbers.size(); i += 2) {
@@ -106,19 +115,29 @@ GpuSupply Environment::gpu_supply() const {
   return scarcest;
 }
 
-std::unique_ptr<Communicator> Environment::make_communicator(Device device, std::chrono::seconds deadline) const {
+std::unique_ptr<Communicator> Environment::make_communicator(
+    Device device, std::chrono::seconds deadline, [[maybe_unused]] std::function<void(const std::string&)> report) const {
   if (size_ == 1) return make_single_communicator();
   std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_, deadline);
   if (device.type == DeviceType::kCpu) return mpi;
 #ifdef QM_HAVE_CUDA
-  return make_nccl_communicator(device, std::move(mpi));
+  if (!report) {
+    report = [this](const std::string& what) {
+      std::cerr << what + "\n";
+      abort(1);
+    };
+  }
+  return make_nccl_communicator(device, std::move(mpi), deadline, std::move(report));
 #else
   throw_no_backend("communicator", device);
 #endif
 }
 
 void Environment::abort(int code) const noexcept {
-  if (size_ > 1) MPI_Abort(MPI_COMM_WORLD, code);
+  if (size_ == 1) return;
+  // A thread may wait inside MPI, or hold the lock, for ever: then the launcher learns it from the end of this process.
+  if (std::unique_lock lock(mpi_lock, kLockPatience); lock) MPI_Abort(MPI_COMM_WORLD, code);
+  _exit(code);
 }
 
 }  // namespace qm

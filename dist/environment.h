@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,13 +58,15 @@ class Environment {
   GpuSupply gpu_supply() const;
 
   /// For tensors on the CPU and on `device`, this rank's GPU if all ranks compute on GPUs. Collective. An operation
-  /// through MPI that takes longer than `deadline` throws CommError naming the ranks that there is no sign of. Throws
-  /// CommError; CudaError for a GPU in a build without CUDA.
-  std::unique_ptr<Communicator> make_communicator(Device device = {},
-                                                  std::chrono::seconds deadline = kDefaultDeadline) const;
+  /// through MPI that takes longer than `deadline` throws CommError naming the ranks that there is no sign of. One
+  /// between GPUs, for which nobody may be waiting, or by means that cannot be interrupted, makes a thread of the
+  /// communicator call `report` instead, once, with a line that names operation and ranks; without `report` it prints
+  /// that line and ends the job with exit code 1. Throws CommError; CudaError for a GPU in a build without CUDA.
+  std::unique_ptr<Communicator> make_communicator(Device device = {}, std::chrono::seconds deadline = kDefaultDeadline,
+                                                  std::function<void(const std::string& what)> report = {}) const;
 
-  /// Ends all processes of the job at once with this exit code. Returns in a job of one process: there the caller
-  /// returns the code itself.
+  /// Ends all processes of the job at once with this exit code; by any thread. Returns in a job of one process: there
+  /// the caller returns the code itself.
   void abort(int code) const noexcept;
 
  private:

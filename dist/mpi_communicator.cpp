@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <mutex>
 #include <numeric>
 #include <utility>
 
 #include "dist/mpi_check.h"
+#include "dist/mpi_lock.h"
 #include "dist/mpi_wait.h"
 #include "kernels/base/error.h"
 
@@ -97,6 +99,7 @@ class Sum {
         received_offsets_(size) {
     for (int r = 0; r < size; ++r) received_offsets_[r] = r * own_count();
     received_ = Tensor::empty({std::int64_t{size} * own_count()}, tensor.dtype());
+    const std::lock_guard lock(mpi_lock);
     check_mpi(MPI_Ialltoallv(tensor_.raw(), chunks_.counts.data(), chunks_.offsets.data(), type_, received_.raw(),
                              received_counts_.data(), received_offsets_.data(), type_, comm_, &request_),
               "MPI_Ialltoallv");
@@ -108,10 +111,10 @@ class Sum {
     waiter_.wait(request_, "MPI_Ialltoallv of a sum");
     char* own = static_cast<char*>(tensor_.raw()) + chunks_.offsets[rank_] * size_of(tensor_.dtype());
     add_in_rank_order(tensor_.dtype(), received_.raw(), size_, own_count(), own);
-    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, type_, tensor_.raw(), chunks_.counts.data(), chunks_.offsets.data(),
-                              type_, comm_, &request_),
-              "MPI_Iallgatherv");
-    waiter_.wait(request_, "MPI_Iallgatherv of a sum");
+    waiter_.run("MPI_Iallgatherv of a sum", [&](MPI_Request* request) {
+      return MPI_Iallgatherv(MPI_IN_PLACE, 0, type_, tensor_.raw(), chunks_.counts.data(), chunks_.offsets.data(), type_,
+                             comm_, request);
+    });
   }
 
  private:
@@ -154,10 +157,13 @@ class SumRequest final : public Request {
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(int local_rank, std::chrono::seconds deadline) : local_rank_(local_rank) {
-    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
-    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    {
+      const std::lock_guard lock(mpi_lock);
+      check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+      check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+      check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+      check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    }
     waiter_ = std::make_unique<MpiWaiter>(rank_, size_, deadline);
   }
   /// MPI_Comm_free is collective and would wait for ranks that failed. MPI_Finalize frees the communicator.

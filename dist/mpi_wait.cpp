@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dist/mpi_check.h"
+#include "dist/roll_call.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -50,6 +51,7 @@ void check_started(int status, const char* operation) {
 }
 
 MpiWaiter::MpiWaiter(int rank, int size, Seconds deadline) : rank_(rank), size_(size), deadline_(deadline) {
+  const std::lock_guard lock(mpi_lock);
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
@@ -59,8 +61,11 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
   auto next_look = start + std::chrono::duration_cast<Clock::duration>(kLookEvery);
   for (;;) {
     int done = 0;
-    for (int poll = 0; poll < kPollsAtOnce && !done; ++poll) {
-      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation);
+    {
+      const std::lock_guard lock(mpi_lock);
+      for (int poll = 0; poll < kPollsAtOnce && !done; ++poll) {
+        check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation);
+      }
     }
     if (done) return;
     const auto now = Clock::now();
@@ -83,6 +88,7 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
 }
 
 void MpiWaiter::answer_roll_calls() {
+  const std::lock_guard lock(mpi_lock);
   for (int caller = take_token(kCall, comm_); caller >= 0; caller = take_token(kCall, comm_)) {
     send_token(caller, kAnswer, comm_);
   }
@@ -91,25 +97,31 @@ void MpiWaiter::answer_roll_calls() {
 std::string MpiWaiter::silent_ranks() {
   std::vector<bool> heard(static_cast<std::size_t>(size_));
   heard[static_cast<std::size_t>(rank_)] = true;
-  for (int peer = 0; peer < size_; ++peer) {
-    if (peer != rank_) send_token(peer, kCall, comm_);
+  {
+    const std::lock_guard lock(mpi_lock);
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer != rank_) send_token(peer, kCall, comm_);
+    }
   }
   const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(kGrace);
   while (Clock::now() < end && std::ranges::count(heard, false) > 0) {
     answer_roll_calls();  // of others whose deadline has come too
-    const int peer = take_token(kAnswer, comm_);
+    int peer;
+    {
+      const std::lock_guard lock(mpi_lock);
+      peer = take_token(kAnswer, comm_);
+    }
     if (peer >= 0) {
       heard[static_cast<std::size_t>(peer)] = true;
     } else {
       std::this_thread::sleep_for(kNap);
     }
   }
-  std::string names;
+  std::vector<int> silent;
   for (int peer = 0; peer < size_; ++peer) {
-    if (!heard[static_cast<std::size_t>(peer)]) names += (names.empty() ? "" : ", ") + std::to_string(peer);
+    if (!heard[static_cast<std::size_t>(peer)]) silent.push_back(peer);
   }
-  const bool several = names.find(',') != std::string::npos;
-  return names.empty() ? names : (several ? "ranks " : "rank ") + names;
+  return names_of_ranks(silent);
 }
 
 }  // namespace qm

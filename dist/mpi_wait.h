@@ -5,12 +5,16 @@
 
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <string>
+
+#include "dist/mpi_lock.h"
 
 namespace qm {
 
 /// Completes the operations of one communicator. A wait beyond the deadline turns into a roll call: every rank that
-/// waits too, in whatever operation, answers; those that stay silent are named in the CommError. Used by one thread.
+/// waits too, in whatever operation, answers; those that stay silent are named in the CommError. Used by one thread,
+/// which must not hold mpi_lock.
 class MpiWaiter {
  public:
   using Seconds = std::chrono::duration<double>;
@@ -42,7 +46,10 @@ void check_started(int status, const char* operation);
 template <class Start>
 void MpiWaiter::run(const char* operation, Start&& start) {
   MPI_Request request = MPI_REQUEST_NULL;
-  check_started(start(&request), operation);
+  {
+    const std::lock_guard lock(mpi_lock);
+    check_started(start(&request), operation);
+  }
   wait(request, operation);
 }
 

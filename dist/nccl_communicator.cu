@@ -1,10 +1,13 @@
 #include <nccl.h>
 
+#include <atomic>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <utility>
 
 #include "dist/nccl_communicator.h"
+#include "dist/watchdog.h"
 #include "kernels/base/cuda_check.cuh"
 
 namespace qm {
@@ -36,6 +39,8 @@ class Event {
 
   void record(cudaStream_t stream) { QM_CUDA_CHECK(cudaEventRecord(event_, stream)); }
   void hold_up(cudaStream_t stream) const { QM_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0)); }
+  /// Also if what came before it has failed: whoever waits for the stream is told.
+  bool reached() const noexcept { return cudaEventQuery(event_) != cudaErrorNotReady; }
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -76,10 +81,60 @@ ncclDataType_t nccl_type(DType dtype) {
   }
 }
 
+bool is_being_recorded(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  QM_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// What the Watchdog knows of an operation: the call into NCCL, which may wait for other ranks itself, and then the point
+/// in the stream. Made by the calling thread; reached() is asked by the Watchdog's.
+class Progress {
+ public:
+  /// The call has returned, and `done` comes after the operation.
+  void queued(std::shared_ptr<const Event> done) {
+    done_ = std::move(done);
+    state_ = kQueued;
+  }
+  /// There is nothing more to wait for: the call did all, failed, or was only recorded for a graph.
+  void over() { state_ = kOver; }
+  bool reached() const noexcept {
+    const State state = state_;
+    return state == kOver || (state == kQueued && done_->reached());
+  }
+
+ private:
+  enum State { kCalled, kQueued, kOver };
+  std::atomic<State> state_{kCalled};
+  std::shared_ptr<const Event> done_;  ///< written before kQueued is
+};
+
+/// Over at the latest when a call ends, by an exception for one.
+class CallUnderWatch {
+ public:
+  CallUnderWatch(Watchdog& watchdog, std::string name) : progress_(std::make_shared<Progress>()) {
+    watchdog.start(std::move(name), [progress = progress_] { return progress->reached(); });
+  }
+  CallUnderWatch(const CallUnderWatch&) = delete;
+  CallUnderWatch& operator=(const CallUnderWatch&) = delete;
+  ~CallUnderWatch() {
+    if (!queued_) progress_->over();
+  }
+
+  void queued(std::shared_ptr<const Event> done) {
+    progress_->queued(std::move(done));
+    queued_ = true;
+  }
+
+ private:
+  std::shared_ptr<Progress> progress_;
+  bool queued_ = false;
+};
+
 class NcclRequest final : public Request {
  public:
-  /// Done once everything queued so far on `stream` is.
-  NcclRequest(const Tensor& tensor, cudaStream_t stream) : tensor_(tensor) { done_.record(stream); }
+  /// `done` is recorded behind the operation.
+  NcclRequest(const Tensor& tensor, std::shared_ptr<const Event> done) : tensor_(tensor), done_(std::move(done)) {}
 
   /// NCCL still writes to a tensor that nobody waited for, and the ranks it waits for may be gone: its memory is given
   /// up rather than freed. This happens only on the way to ending the job.
@@ -89,28 +144,50 @@ class NcclRequest final : public Request {
 
   void wait() override {
     if (!tensor_.defined()) return;
-    done_.hold_up(current_handle(tensor_.device()));
+    done_->hold_up(current_handle(tensor_.device()));
     tensor_ = Tensor();
   }
 
  private:
   Tensor tensor_;
-  Event done_;
+  std::shared_ptr<const Event> done_;
 };
 
 class NcclCommunicator final : public Communicator {
  public:
   /// `device` is the current one, which the streams and events made here belong to.
-  NcclCommunicator(Device device, std::unique_ptr<Communicator> host)
-      : device_(device), host_(std::move(host)), exceptions_at_start_(std::uncaught_exceptions()) {
+  NcclCommunicator(Device device, std::unique_ptr<Communicator> host, std::chrono::seconds deadline,
+                   std::function<void(const std::string&)> report)
+      : device_(device),
+        host_(std::move(host)),
+        exceptions_at_start_(std::uncaught_exceptions()),
+        watchdog_({.who = concat("NCCL rank ", host_->rank()),
+                   .rank = host_->rank(),
+                   .size = host_->size(),
+                   .deadline = deadline,
+                   .begin = [device] { cudaSetDevice(device.index); },  // a thread of its own begins on GPU 0
+                   .failure = [this] { return failure_so_far(); },
+                   .report = std::move(report)}) {
     const ncclUniqueId id = share_unique_id();
-    check_nccl(ncclCommInitRank(&comm_, size(), id, rank()), rank(), concat("ncclCommInitRank on ", device_.name()));
+    const std::string name = concat("ncclCommInitRank on ", device_.name());
+    const CallUnderWatch call(watchdog_, name);
+    ncclComm_t comm = nullptr;
+    check_nccl(ncclCommInitRank(&comm, size(), id, rank()), rank(), name);
+    const std::lock_guard lock(comm_mutex_);
+    comm_ = comm;
   }
 
   /// ncclCommDestroy waits for the ranks of this host, which on the way out of an error may have failed or still be
   /// waiting for this one. The end of the process frees the communicator too.
   ~NcclCommunicator() override {
-    if (std::uncaught_exceptions() == exceptions_at_start_) ncclCommDestroy(comm_);
+    if (std::uncaught_exceptions() != exceptions_at_start_) return;
+    ncclComm_t comm;
+    {
+      const std::lock_guard lock(comm_mutex_);
+      comm = std::exchange(comm_, nullptr);
+    }
+    const CallUnderWatch call(watchdog_, "ncclCommDestroy");
+    ncclCommDestroy(comm);
   }
 
   int rank() const override { return host_->rank(); }
@@ -142,6 +219,14 @@ class NcclCommunicator final : public Communicator {
   double all_reduce_max(double value) override { return host_->all_reduce_max(value); }
   void barrier() override { host_->barrier(); }
 
+  void watch(const Stream& stream, const std::string& name) override {
+    cuda::make_current(device_);
+    CallUnderWatch call(watchdog_, name);
+    const auto done = std::make_shared<Event>();
+    done->record(static_cast<cudaStream_t>(stream.handle));
+    call.queued(done);
+  }
+
  private:
   ncclUniqueId share_unique_id() {
     ncclUniqueId id{};
@@ -163,18 +248,27 @@ class NcclCommunicator final : public Communicator {
   template <class Operation>
   std::unique_ptr<Request> start(const Tensor& tensor, const std::string& name, const Operation& operation) {
     cuda::make_current(device_);
-    check_no_earlier_failure(name);
-    ready_.record(current_handle(device_));
+    CallUnderWatch call(watchdog_, concat(name, " of ", tensor.bytes(), " bytes"));
+    const cudaStream_t current = current_handle(device_);
+    ready_.record(current);
     ready_.hold_up(stream_.handle());
     check_nccl(operation(), rank(), name, comm_);
-    return std::make_unique<NcclRequest>(tensor, stream_.handle());
+    const auto done = std::make_shared<Event>();
+    done->record(stream_.handle());
+    if (!is_being_recorded(current)) call.queued(done);
+    return std::make_unique<NcclRequest>(tensor, done);
   }
 
-  /// What fails once it runs, such as a link to another host, NCCL only tells when asked.
-  void check_no_earlier_failure(const std::string& name) const {
+  /// What fails once it runs, such as a link to another host, NCCL only tells when asked. By the Watchdog's thread.
+  std::string failure_so_far() {
+    const std::lock_guard lock(comm_mutex_);
+    if (!comm_) return "";
     ncclResult_t failure = ncclSuccess;
-    check_nccl(ncclCommGetAsyncError(comm_, &failure), rank(), "ncclCommGetAsyncError", comm_);
-    check_nccl(failure, rank(), concat("an operation before ", name), comm_);
+    const ncclResult_t status = ncclCommGetAsyncError(comm_, &failure);
+    if (status != ncclSuccess) failure = status;
+    if (failure == ncclSuccess || failure == ncclInProgress) return "";
+    const char* details = ncclGetLastError(comm_);
+    return concat(ncclGetErrorString(failure), details && *details ? concat(" (", details, ")") : "");
   }
 
   Device device_;
@@ -182,14 +276,18 @@ class NcclCommunicator final : public Communicator {
   int exceptions_at_start_;
   CommunicationStream stream_;
   Event ready_;  ///< recorded anew by each operation: a stream waits for what was recorded when it was told to
+  std::mutex comm_mutex_;  ///< keeps the Watchdog from a communicator that is being destroyed
   ncclComm_t comm_ = nullptr;
+  Watchdog watchdog_;  ///< last: its thread looks at the others
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(Device device, std::unique_ptr<Communicator> host) {
+std::unique_ptr<Communicator> make_nccl_communicator(Device device, std::unique_ptr<Communicator> host,
+                                                     std::chrono::seconds deadline,
+                                                     std::function<void(const std::string& what)> report) {
   cuda::make_current(device);
-  return std::make_unique<NcclCommunicator>(device, std::move(host));
+  return std::make_unique<NcclCommunicator>(device, std::move(host), deadline, std::move(report));
 }
 
 }  // namespace qm

@@ -1,7 +1,10 @@
 // The NCCL back-end of Communicator: one GPU a rank. In builds with CUDA only.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "dist/communicator.h"
 
@@ -14,6 +17,11 @@ namespace qm {
 /// Nothing waits on the host for a GPU: an operation starts once the work queued on the tensor's current stream is
 /// done, and the work queued there after wait() (or after broadcast()) starts once the operation is done. Besides
 /// CommError an operation throws CudaError, where something queued before it has failed.
-std::unique_ptr<Communicator> make_nccl_communicator(Device device, std::unique_ptr<Communicator> host);
+///
+/// A Watchdog calls `report` with one line when an operation, the start and the end of NCCL included, is not done
+/// `deadline` after it and all before it were done, or when NCCL says that one has failed.
+std::unique_ptr<Communicator> make_nccl_communicator(Device device, std::unique_ptr<Communicator> host,
+                                                     std::chrono::seconds deadline,
+                                                     std::function<void(const std::string& what)> report);
 
 }  // namespace qm

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include "data/file.h"
 #include "launch/weights.h"
@@ -43,16 +44,16 @@ CheckpointSaver::CheckpointSaver(RunFolder& folder, std::int64_t keep_last, cons
       exp_avg_sq_(on_cpu_like(optimizer.exp_avg_sq())) {}
 
 void CheckpointSaver::save(Checkpoint contents, SaveAs names) {
-  const auto start = Clock::now();
   finish();
-  wait_seconds_ = seconds_since(start);
+  wait_seconds_ = std::exchange(waited_, 0);
+  const auto start = Clock::now();
   contents.model = copy(parameters_.values(), model_);
   contents.exp_avg = copy(optimizer_.exp_avg(), exp_avg_);
   contents.exp_avg_sq = copy(optimizer_.exp_avg_sq(), exp_avg_sq_);
   if (optimizer_.ema().defined()) contents.ema = copy(optimizer_.ema(), ema_);
   writing_ =
       std::async(std::launch::async, [this, contents = std::move(contents), names] { return write(contents, names); });
-  stall_seconds_ = seconds_since(start);
+  stall_seconds_ = wait_seconds_ + seconds_since(start);
 }
 
 std::vector<NamedTensor> CheckpointSaver::copy(const Tensor& flat, const Tensor& snapshot) const {
@@ -81,12 +82,24 @@ CheckpointSaver::Report CheckpointSaver::write(const Checkpoint& checkpoint, Sav
   return report;
 }
 
+bool CheckpointSaver::done_within(std::chrono::milliseconds patience) {
+  if (!writing_.valid()) return true;
+  const auto start = Clock::now();
+  const bool done = writing_.wait_for(patience) == std::future_status::ready;
+  waited_ += seconds_since(start);
+  return done;
+}
+
 void CheckpointSaver::poll() {
   if (writing_.valid() && writing_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) report();
 }
 
 void CheckpointSaver::finish() {
-  if (writing_.valid()) report();
+  if (!writing_.valid()) return;
+  const auto start = Clock::now();
+  writing_.wait();
+  waited_ += seconds_since(start);
+  report();
 }
 
 void CheckpointSaver::report() {

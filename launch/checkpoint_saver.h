@@ -36,6 +36,8 @@ class CheckpointSaver {
 
   /// Writes `contents`, to which the tensors as they are now are added.
   void save(Checkpoint contents, SaveAs names);
+  /// Whether nothing is being written any more, after waiting for that so long at most.
+  bool done_within(std::chrono::milliseconds patience);
   /// Reports a write that is done; never waits.
   void poll();
   /// Waits for the write under way and reports it. Afterwards all that was given to save() is on the disk.
@@ -57,6 +59,7 @@ class CheckpointSaver {
   const ParameterStore& parameters_;
   const AdamW& optimizer_;
   Tensor model_, ema_, exp_avg_, exp_avg_sq_;    ///< the copy, on the CPU: new memory would cost more than copying
+  double waited_ = 0;                            ///< seconds, since the last save(), for the write it began
   double stall_seconds_ = 0, wait_seconds_ = 0;  ///< of the last save(): in all, and for the write before
   std::future<Report> writing_;                  ///< last: destroyed first
 };

@@ -4,6 +4,7 @@
 #include "dist/environment.h"
 #include "kernels/base/fault.h"
 #include "launch/commands.h"
+#include "launch/end_job.h"
 #include "launch/evaluator.h"
 #include "launch/model_file.h"
 
@@ -30,7 +31,9 @@ int run_eval(std::span<const std::string> arguments, const Environment& environm
   const ShardSet shards(data, split);
   QM_CHECK(model.checkpoint.class_names.empty() || model.checkpoint.class_names == shards.class_names(), ConfigError,
            data, ": its classes are not those the checkpoint was trained on");
-  const auto communicator = environment.make_communicator(model.network->device(), std::chrono::seconds(deadline));
+  const auto communicator =
+      environment.make_communicator(model.network->device(), std::chrono::seconds(deadline),
+                                    [&](const std::string& what) { end_job(what, environment); });
   const EvalResult result = evaluate(*model.network, model.recipe, shards, *communicator);
   if (communicator->rank() == 0) std::printf("%s\n", result.text().c_str());
   return 0;

@@ -128,9 +128,11 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
     check_stop();
   };
   options.announce = [&](const PackPlan& plan) {
+    check_stop();  // to list the images may have taken minutes
     announce(plan, options.split);
     progress.start();
   };
+  fault_point("index");
   print_report(pack(options), options);
   return 0;
 }

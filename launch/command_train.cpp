@@ -6,6 +6,7 @@
 #include "dist/environment.h"
 #include "kernels/base/fault.h"
 #include "launch/commands.h"
+#include "launch/end_job.h"
 #include "launch/trainer.h"
 
 namespace qm {
@@ -64,7 +65,9 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
     QM_CHECK(options.device.type == DeviceType::kCuda, UsageError, "train: --profile-steps needs a GPU, and this run computes on ",
              options.device.name());
   }
-  const auto communicator = environment.make_communicator(options.device, std::chrono::seconds(deadline));
+  const auto communicator =
+      environment.make_communicator(options.device, std::chrono::seconds(deadline),
+                                    [&](const std::string& what) { end_job(what, environment); });
   Trainer(recipe, options, *communicator).run();
   return 0;
 }

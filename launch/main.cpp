@@ -18,13 +18,13 @@
 #include "dist/environment.h"
 #include "launch/command.h"
 #include "launch/commands.h"
+#include "launch/end_job.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
 
 namespace qm {
 namespace {
 
-constexpr int kFailed = 1;
 constexpr int kNotUnderstood = 2;
 
 constexpr std::array kCommands{
@@ -78,29 +78,11 @@ int run(const std::vector<std::string>& arguments, const Environment& environmen
   return command.run(std::span(arguments).subspan(1), environment);
 }
 
-/// An error stays one line whatever a file's name or a value of the command line holds.
-std::string on_one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char letter) { return letter < 0x20 || letter == 0x7f; }, ' ');
-  return text;
-}
-
-void print_error(const std::string& what, const Environment& environment) {
-  const std::string rank = environment.size() > 1 ? concat(" [rank ", environment.rank(), "]") : "";
-  std::cerr << concat("quadmamba", rank, ": ", on_one_line(what), "\n");  // one write: lines of several ranks stay whole
-}
-
 /// Results that did not arrive, on a full disk for one, are a failure.
 void check_output() {
   std::cout.flush();
   const bool arrived = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
   QM_CHECK(arrived, IoError, "standard output: cannot be written (disk full?)");
-}
-
-// The other ranks may be waiting for this one: an error ends the job.
-int end_job(const std::string& what, const Environment& environment) {
-  print_error(what, environment);
-  environment.abort(kFailed);
-  return kFailed;
 }
 
 int run_and_report(const std::vector<std::string>& arguments, const Environment& environment) {

@@ -1,5 +1,6 @@
 #include "launch/model_file.h"
 
+#include "kernels/base/fault.h"
 #include "launch/weights.h"
 
 namespace qm {
@@ -13,6 +14,7 @@ const std::vector<NamedTensor>& weights_of(const Checkpoint& checkpoint, const s
 
 ModelFile load_model_file(const std::string& file, const std::string& weights, const std::string& device,
                           const Environment& environment, const std::vector<std::string>& overrides) {
+  fault_point("load");
   ModelFile model{.checkpoint = read_checkpoint(file), .recipe = {}, .network = nullptr};
   model.recipe = Recipe::parse(model.checkpoint.recipe, file + " (its recipe)", overrides);
   // A model trained in bf16 evaluates on the CPU in fp32: its masters are float32.

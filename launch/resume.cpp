@@ -4,6 +4,8 @@
 #include <map>
 #include <sstream>
 
+#include "kernels/base/fault.h"
+
 namespace qm {
 namespace {
 
@@ -45,6 +47,7 @@ std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder) {
   std::vector<std::string> paths = folder.checkpoints();
   if (std::filesystem::exists(folder.best_path())) paths.push_back(folder.best_path());
   for (const auto& path : paths) {
+    fault_point("load");
     try {
       return FoundCheckpoint{path, read_checkpoint(path)};
     } catch (const IoError& error) {

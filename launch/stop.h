@@ -2,8 +2,11 @@
 //
 // The first USR1, USR2, TERM or INT only leaves a note. Loops look at it where they can stop cleanly: every rank at the
 // same place, since one rank's signal is every rank's. The next one ends the process on the spot with exit code
-// 128 + signal; those within half a second of the first count as the same, since a signal to a process group, or one
-// that both a launcher and mpirun forward, arrives twice.
+// 128 + signal.
+//
+// What comes within half a second of the first, of whatever kind and from whomever, is the same request: a job that is
+// signalled as a whole gets it from the system and from its launcher and mpirun, who pass on what they were sent. To take
+// the second for impatience would lose what the first was to save; to wait half a second costs the impatient nothing else.
 #pragma once
 
 #include <string>

@@ -113,6 +113,7 @@ void TrainStep::run(std::int64_t step, std::int64_t epoch, double learning_rate)
   ++runs_;
   if (graph_ && !poisoned_) {
     graph_->launch();
+    communicator_.watch(loss_.stream(), concat("training step ", step + 1, " as a graph"));
   } else {
     queue();
   }

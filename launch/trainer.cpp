@@ -1,7 +1,9 @@
 #include "launch/trainer.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "data/sampler.h"
 #include "kernels/base/allocator.h"
@@ -28,6 +30,13 @@ void check_classes(const Recipe& recipe, const ShardSet& shards) {
   const auto classes = static_cast<std::int64_t>(shards.class_names().size());
   QM_CHECK(classes == recipe.model.classes, ConfigError, recipe.data.path, ": holds ", classes,
            " classes, the recipe's model.classes is ", recipe.model.classes);
+}
+
+/// Before what may take long: every rank leaves here if a signal has come to one.
+ShardSet open_shards(const std::string& folder, const std::string& split, Communicator& communicator) {
+  fault_point("index");
+  check_stop(communicator);
+  return ShardSet(folder, split);
 }
 
 /// Hosts may hold other files under the same names: steps would not match, or gradients of other samples be summed.
@@ -78,8 +87,8 @@ class BorrowedWeights {
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator& communicator)
     : recipe_(recipe),
       communicator_(communicator),
-      train_shards_(recipe.data.path, "train"),
-      val_shards_(recipe.data.path, "val"),
+      train_shards_(open_shards(recipe.data.path, "train", communicator)),
+      val_shards_(open_shards(recipe.data.path, "val", communicator)),
       network_(recipe, options.device),
       step_(recipe_, network_, communicator),
       profile_first_(options.profile_first),
@@ -103,7 +112,9 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
     log_ = TrainLog(folder_.get());
     saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, step_.optimizer());
   }
+  check_stop(communicator);
   open_run_folder(options);
+  check_stop(communicator);
 }
 
 void Trainer::open_run_folder(const TrainOptions& options) {
@@ -125,6 +136,7 @@ void Trainer::open_run_folder(const TrainOptions& options) {
 
 void Trainer::start_from(const std::string& checkpoint) {
   const Tensor& values = network_.parameters.values();
+  fault_point("load");
   for (const std::string& line :
        load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values)) {
     folder_->log(line);
@@ -140,9 +152,14 @@ void Trainer::resume_from_newest(bool allow_change) {
   }
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
-  // First: of a model of another size, names and shapes say more than recipe keys.
-  load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
   const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
+  try {
+    load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
+  } catch (const ConfigError& error) {  // "PATH: names and shapes", with which --allow-change is of no use
+    if (differences.empty()) throw;
+    const std::string names_and_shapes = std::string(error.what()).substr(found->path.size() + 2);
+    throw ConfigError(concat(found->path, ": of another recipe", differences, "; ", names_and_shapes));
+  }
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
   AdamW& optimizer = step_.optimizer();
@@ -353,6 +370,7 @@ void Trainer::run_evaluation() {
 
 void Trainer::save_checkpoints(SaveAs names) {
   check_finite();
+  wait_for_saver();
   if (names.step) saved_step_ = state_.step;
   if (!is_main()) return;
   Checkpoint contents{.model = {},
@@ -372,8 +390,24 @@ void Trainer::save_before_leaving() {
   finish_saving();
 }
 
+/// Collective: until nothing is being written any more. Ranks that wait hear from rank 0 meanwhile, since a write may
+/// take longer than the deadline after which they give a silent rank up.
+void Trainer::wait_for_saver() {
+  constexpr std::chrono::milliseconds kSignOfLife{100};
+  for (std::chrono::milliseconds patience{0};; patience = kSignOfLife) {
+    bool done = true;
+    if (saver_) {
+      done = saver_->done_within(patience);
+    } else {
+      std::this_thread::sleep_for(patience);  // rather than poll, beside the thread that writes
+    }
+    if (communicator_.all_reduce_max(done ? 0 : 1) == 0) return;
+  }
+}
+
 /// No rank leaves before the last checkpoint is on the disk: mpirun would end the job under the one that writes it.
 void Trainer::finish_saving() {
+  wait_for_saver();
   if (saver_) saver_->finish();
   communicator_.barrier();
 }

@@ -36,7 +36,8 @@ struct TrainOptions {
 class Trainer {
  public:
   /// Opens the data (recipe.data.path: splits "train" and "val"), builds the model and, when resuming, loads the newest
-  /// good checkpoint. Throws before anything is written if recipe, data, ranks and run folder do not fit together.
+  /// good checkpoint. Throws before anything is written if recipe, data, ranks and run folder do not fit together, and
+  /// Stopped, on every rank, when a signal has come to one: the run is as it was.
   Trainer(const Recipe& recipe, const TrainOptions& options, Communicator& communicator);
 
   /// Trains to the recipe's end. Throws qm::Error if the loss or a gradient stops being finite, naming step, layer,
@@ -73,6 +74,7 @@ class Trainer {
   void run_evaluation();
   void save_checkpoints(SaveAs names);
   void save_before_leaving();
+  void wait_for_saver();
   void finish_saving();
 
   Recipe recipe_;

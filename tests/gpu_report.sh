@@ -45,7 +45,11 @@ for program in "$qm_tests" "$quadmamba"; do
   [[ -x $program ]] || fail "$program: no program"
 done
 
-export QM_PROGRAM="$quadmamba"  # for the tests that run it
+export QM_PROGRAM="$quadmamba"  # for the tests that run it, alone or on several ranks
+if command -v mpirun >/dev/null; then
+  QM_MPIRUN="$(command -v mpirun)"
+  export QM_MPIRUN
+fi
 
 work="$(mktemp --directory)"
 trap 'rm -rf "$work"' EXIT

@@ -6,21 +6,37 @@
 #include <array>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <string_view>
+#include <thread>
 
 #include "kernels/base/error.h"
 
 namespace qm {
 namespace {
 
-constexpr std::array<std::string_view, 4> kActions{"kill", "stop", "term", "fail"};
-constexpr std::array<std::string_view, 10> kPoints{"start",       "step",        "loss",       "evaluate",
-                                                   "pack",        "file-create", "file-write", "file-sync",
-                                                   "file-rename", "folder-sync"};
+/// What kill() sends; 0 for the actions that are no signals.
+struct Action {
+  std::string_view name;
+  int signal;
+};
+constexpr std::array<Action, 8> kActions{{{"kill", SIGKILL},
+                                          {"stop", SIGSTOP},
+                                          {"term", SIGTERM},
+                                          {"int", SIGINT},
+                                          {"usr1", SIGUSR1},
+                                          {"usr2", SIGUSR2},
+                                          {"slow", 0},
+                                          {"fail", 0}}};
+constexpr std::chrono::seconds kSlow{6};
+constexpr std::array<std::string_view, 13> kPoints{
+    "index",       "load",       "start",     "step",        "loss",        "evaluate", "pack",
+    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune"};
 
 struct Fault {
-  std::string action, point;
+  Action action;
+  std::string point;
   std::int64_t occurrence = 1;
   std::atomic<std::int64_t> passed{0};
 };
@@ -54,10 +70,11 @@ void arm_fault(const std::string& spec, int rank) {
   const std::int64_t occurrence = counted ? number_in(place) : 1;
   const bool one_rank = spec.find(",rank=") != std::string::npos;
   const std::int64_t only = one_rank ? number_in(where) : rank;
-  QM_CHECK(std::ranges::count(kActions, action) && std::ranges::count(kPoints, point) && occurrence > 0 && only >= 0,
+  const auto known = std::ranges::find(kActions, action, &Action::name);
+  QM_CHECK(known != kActions.end() && std::ranges::count(kPoints, point) && occurrence > 0 && only >= 0,
            ConfigError, "fault '", spec, "': expected ACTION@POINT[:N][,rank=R]; see kernels/base/fault.h");
   if (only != rank) return;
-  the_fault.action = action;
+  the_fault.action = *known;
   the_fault.point = point;
   the_fault.occurrence = occurrence;
   the_fault.passed = 0;
@@ -67,8 +84,9 @@ void arm_fault(const std::string& spec, int rank) {
 bool fault_point(const char* point) {
   if (!armed.load(std::memory_order_acquire) || the_fault.point != point) return false;
   if (++the_fault.passed != the_fault.occurrence) return false;
-  if (the_fault.action == "fail") return true;
-  kill(getpid(), the_fault.action == "kill" ? SIGKILL : the_fault.action == "stop" ? SIGSTOP : SIGTERM);
+  if (the_fault.action.name == "fail") return true;
+  if (the_fault.action.name == "slow") std::this_thread::sleep_for(kSlow);
+  if (the_fault.action.signal != 0) kill(getpid(), the_fault.action.signal);
   return false;
 }
 

@@ -4,8 +4,11 @@
 //   all
 //
 //   action  kill   SIGKILL: the process is gone            stop  SIGSTOP: it is there and does nothing
-//           term   SIGTERM: it is asked to stop            fail  what it is about to do fails
-//   point   start        before the first step of training
+//           term, int, usr1, usr2                          fail  what it is about to do fails
+//                  SIGTERM …: it is asked to stop          slow  what it is about to do takes 6 s longer
+//   point   index        before a split's shards are opened for training, or images are listed to be packed
+//           load         before a checkpoint is read
+//           start        before the first step of training
 //           step         before each step of training
 //           loss         after its backward; fail makes the loss NaN
 //           evaluate     before each batch of an evaluation
@@ -13,6 +16,7 @@
 //           file-create, file-write, file-sync, file-rename, folder-sync   before that operation on a file that is
 //                        written whole or not at all; fail is a full disk. A run writes its recipe first (one create,
 //                        one write, one sync, one rename), then checkpoints (create, write … write, sync, rename)
+//           prune        before each old checkpoint that is removed
 //
 // Unarmed, a point costs one load. Points may be passed by any thread.
 #pragma once

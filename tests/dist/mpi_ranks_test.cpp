@@ -1,9 +1,11 @@
 // What only several processes can show. ctest runs this suite under mpirun with 2 and 3 ranks; alone, every test fails.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <future>
 #include <limits>
 #include <memory>
 #include <string>
@@ -12,6 +14,8 @@
 
 #include "autograd/tape.h"
 #include "dist/gradient_reducer.h"
+#include "dist/roll_call.h"
+#include "dist/watchdog.h"
 #include "kernels/base/error.h"
 #include "tests/dist/job.h"
 
@@ -165,6 +169,90 @@ TEST(mpi_ranks, a_rank_that_does_not_come_is_named_after_the_deadline) {
                                                std::to_string(last));
     }
   }
+  world().barrier();
+}
+
+/// A Watchdog with a deadline of 1 s, whose report is kept.
+class WatchedRank {
+ public:
+  explicit WatchedRank(std::function<std::string()> failure = [] { return std::string(); })
+      : watchdog_({.who = "rank " + std::to_string(world().rank()),
+                   .rank = world().rank(),
+                   .size = world().size(),
+                   .deadline = std::chrono::seconds(1),
+                   .begin = [] {},
+                   .failure = std::move(failure),
+                   .report = [this](const std::string& what) { told_.set_value(what); }}) {}
+
+  /// An operation that is done as soon as `done` is set.
+  void start(const std::string& name, const std::atomic<bool>& done) {
+    watchdog_.start(name, [&done] { return done.load(); });
+  }
+  /// What was reported, at most `patience` from now; "nothing" else.
+  std::string report(std::chrono::milliseconds patience) {
+    return future_.wait_for(patience) == std::future_status::ready ? future_.get() : "nothing";
+  }
+
+ private:
+  std::promise<std::string> told_;
+  std::future<std::string> future_ = told_.get_future();
+  qm::Watchdog watchdog_;
+};
+
+TEST(mpi_ranks, a_watchdog_names_the_rank_that_does_not_come) {
+  const std::atomic<bool> done{true};
+  std::atomic<bool> all_came{false};
+  const int last = world().size() - 1;
+  WatchedRank watched;
+  watched.start("sum 1", done);
+  if (world().rank() == last) {
+    std::this_thread::sleep_for(std::chrono::seconds(5));  // the deadline, and the time that a roll call takes
+    watched.start("sum 2", all_came);
+  } else {
+    watched.start("sum 2", all_came);
+    watched.start("sum 3", all_came);
+    EXPECT_EQ(watched.report(std::chrono::seconds(4)),
+              qm::concat("rank ", world().rank(), ": sum 2: not done after 1 s; rank ", last, " has not come to it"));
+  }
+  world().barrier();
+  all_came = true;
+  if (world().rank() == last) EXPECT_EQ(watched.report(std::chrono::milliseconds(1500)), "nothing");
+  world().barrier();
+}
+
+TEST(mpi_ranks, a_watchdog_names_the_rank_that_gives_no_sign) {
+  const std::atomic<bool> done{false};
+  const int last = world().size() - 1;
+  if (world().rank() == last) {
+    const qm::RollCall never_answers(last, world().size());
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+  } else {
+    WatchedRank watched;
+    watched.start("sum", done);
+    EXPECT_EQ(watched.report(std::chrono::seconds(5)),
+              qm::concat("rank ", world().rank(), ": sum: not done after 1 s; no sign of rank ", last));
+    std::this_thread::sleep_for(std::chrono::seconds(1));  // to answer others, whose deadline comes a little later
+  }
+  world().barrier();
+}
+
+TEST(mpi_ranks, a_watchdog_says_so_where_all_ranks_have_come) {
+  const std::atomic<bool> done{false};
+  WatchedRank watched;
+  watched.start("sum", done);
+  EXPECT_EQ(watched.report(std::chrono::seconds(5)),
+            qm::concat("rank ", world().rank(), ": sum: not done after 1 s; every rank has come to it"));
+  world().barrier();
+}
+
+TEST(mpi_ranks, a_watchdog_reports_a_failure_at_once) {
+  const std::atomic<bool> done{false};
+  std::atomic<bool> fails{false};
+  WatchedRank watched([&] { return std::string(fails ? "remote error" : ""); });
+  watched.start("sum", done);
+  EXPECT_EQ(watched.report(std::chrono::milliseconds(300)), "nothing");
+  fails = true;
+  EXPECT_EQ(watched.report(std::chrono::milliseconds(600)), qm::concat("rank ", world().rank(), ": sum: remote error"));
   world().barrier();
 }
 

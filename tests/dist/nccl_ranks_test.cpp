@@ -2,15 +2,19 @@
 // skipped where a rank has no GPU of its own, and fails, like those, where there is only one rank.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <future>
 #include <limits>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dist/gradient_reducer.h"
 #include "kernels/base/error.h"
+#include "kernels/base/graph.h"
 #include "tests/dist/job.h"
 
 namespace qm::test {
@@ -164,6 +168,82 @@ TEST_F(nccl_mpi_ranks, buckets_of_gradients_are_summed) {
       EXPECT_EQ(gradients.to_vector<float>(), bits) << "round " << round << ", buckets of " << bucket_bytes;
     }
   }
+}
+
+/// A communicator with a deadline of 2 s, connected, whose report is kept.
+class WatchedGpu {
+ public:
+  WatchedGpu() { communicator_->all_reduce_sum(own_gpu_tensor<float>(0, 10)); }  // waits for others to connect
+
+  Communicator& communicator() { return *communicator_; }
+
+  /// All ranks but the last take part in an operation, by `take_part()`, which must not wait for it; the last does 8 s
+  /// later. Expects that the others are told after the deadline, and that the operation comes to its end.
+  template <class TakePart>
+  void expect_that_the_last_is_named(const std::string& operation, const TakePart& take_part) {
+    constexpr std::chrono::seconds kLate{8}, kSoon{5};
+    const int last = world().size() - 1;
+    world().barrier();
+    const auto start = Clock::now();
+    if (world().rank() == last) std::this_thread::sleep_for(kLate);
+    take_part();
+    if (world().rank() != last) {
+      ASSERT_EQ(future_.wait_for(kSoon), std::future_status::ready) << "nobody was told of " << operation;
+      const auto [what, when] = future_.get();
+      EXPECT_EQ(what, concat("NCCL rank ", world().rank(), ": ", operation, ": not done after 2 s; rank ", last,
+                             " has not come to it"));
+      EXPECT_GE(when - start, kDeadline);
+      EXPECT_LE(when - start, kSoon);
+    }
+    synchronize(current_stream(own_gpu()));
+    world().barrier();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kDeadline{2};
+
+  std::promise<std::pair<std::string, Clock::time_point>> told_;
+  std::future<std::pair<std::string, Clock::time_point>> future_ = told_.get_future();
+  std::unique_ptr<Communicator> communicator_ =
+      environment().make_communicator(own_gpu(), kDeadline, [this](const std::string& what) {
+        told_.set_value({what, Clock::now()});
+      });
+};
+
+TEST_F(nccl_mpi_ranks, a_rank_that_does_not_come_to_a_sum_is_named_after_the_deadline) {
+  WatchedGpu gpu;
+  const Tensor tensor = own_gpu_tensor<float>(0, 1001);
+  gpu.expect_that_the_last_is_named("ncclAllReduce of 4004 bytes", [&] { gpu.communicator().all_reduce_sum(tensor); });
+  expect_sum<float>(tensor, 0);
+}
+
+TEST_F(nccl_mpi_ranks, a_rank_that_does_not_replay_a_graph_is_named_after_the_deadline) {
+  WatchedGpu gpu;
+  const Tensor tensor = own_gpu_tensor<float>(0, 1001);
+  const Graph graph(tensor.stream(), [&] { gpu.communicator().all_reduce_sum(tensor); });
+  gpu.expect_that_the_last_is_named("a sum as a graph", [&] {
+    graph.launch();
+    gpu.communicator().watch(tensor.stream(), "a sum as a graph");
+  });
+  expect_sum<float>(tensor, 0);
+}
+
+TEST_F(nccl_mpi_ranks, work_that_is_done_in_time_raises_no_alarm) {
+  std::string told;
+  {
+    const auto communicator = environment().make_communicator(own_gpu(), std::chrono::seconds(1),
+                                                              [&](const std::string& what) { told = what; });
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+    double go_on = 1;
+    while (go_on > 0) {
+      const Tensor tensor = own_gpu_tensor<float>(0, 100003);
+      communicator->all_reduce_sum(tensor);
+      expect_sum<float>(tensor, 0);
+      go_on = world().all_reduce_max(std::chrono::steady_clock::now() < end ? 1 : 0);
+    }
+  }
+  EXPECT_EQ(told, "");
 }
 
 TEST_F(nccl_mpi_ranks, errors_name_what_was_asked_for) {

@@ -18,7 +18,6 @@ namespace qm {
 namespace {
 
 namespace fs = std::filesystem;
-using Strings = std::vector<std::string>;
 
 /// Generous on a busy machine; what is refused is refused in far less.
 constexpr double kSoon = 30;

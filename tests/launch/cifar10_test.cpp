@@ -12,7 +12,6 @@ namespace qm {
 namespace {
 
 namespace fs = std::filesystem;
-using Strings = std::vector<std::string>;
 
 constexpr const char* kArchive = QM_SOURCE_DIR "/../shared/data/cifar10.tar.gz";
 

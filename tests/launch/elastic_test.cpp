@@ -11,7 +11,6 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
 /// (step, position in the epoch's order) → sample id
 using Samples = std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t>;
 
@@ -109,11 +108,29 @@ TEST(faults, other_data_is_refused_unless_asked_for) {
   EXPECT_TRUE(result.succeeded()) << result.describe();
 }
 
-TEST(faults, another_model_is_refused_even_if_asked_for) {
+TEST(faults, another_model_is_refused_with_the_recipes_difference) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=5"}});
-  expect_refused(project.train("run", {.resume = true, .settings = {"model.dim=16"}, .options = {"--allow-change"}}),
-                 {"do not fit this model", "(8, 3, 3, 3) in the model"});
+  const std::string file = project.checkpoint("run", 5);
+  TrainCall call{.resume = true, .settings = {"model.dim=16", "model.depths=[1, 1, 2, 1]", "model.drop_path=0.1"}};
+  for (const Strings& options : {Strings{}, Strings{"--allow-change"}}) {  // asked for, too: there are no weights for it
+    call.options = options;
+    expect_refused(project.train("run", call),
+                   {file, "do not fit this model", "(8, 3, 3, 3) in the model", "model.dim: 8 in the checkpoint, 16 now",
+                    "model.depths: [1, 1, 1, 1] in the checkpoint, [1, 1, 2, 1] now", "model.drop_path: 0.2"});
+  }
+}
+
+TEST(faults, a_model_of_the_same_shapes_is_taken_where_it_is_asked_for) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=5"}});
+  TrainCall call{.resume = true, .settings = {"train.max_steps=8", "model.fine_order=window_raster"}};
+  expect_refused(project.train("run", call),
+                 {"--allow-change", "model.fine_order: \"quadtree\" in the checkpoint, \"window_raster\" now"});
+  call.options = {"--allow-change"};
+  const ProgramResult result = project.train("run", call);
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  expect_said(result, "another run from here on; model.fine_order");
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
 
 constexpr long kImages = 23;  // which neither the batches of 5 nor 2 or 3 ranks divide
 

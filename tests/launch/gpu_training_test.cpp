@@ -1,4 +1,5 @@
-// A training run on a GPU, where RandAugment and colour jitter are the step's and not the loader's, against the CPU.
+// Training runs on GPUs: against the CPU, where RandAugment and colour jitter are the loader's and not the step's; and
+// what becomes of a job whose GPUs wait for a rank that is gone.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,6 +27,28 @@ TEST(gpu, training_sees_the_images_that_it_sees_on_the_cpu) {
   for (std::size_t step = 0; step < 3; ++step) EXPECT_NEAR(eager[step], cpu[step], 1e-5 * cpu[step]) << step;
   EXPECT_EQ(graph, eager);
   EXPECT_EQ(project.hash(project.checkpoint("graph", 10)), project.hash(project.checkpoint("eager", 10)));
+}
+
+/// Two ranks on GPUs, of which rank 1 meets with `fault` before its eighth step, when rank 0 has agreed to that step.
+/// Expects that the job ends within the deadline of 8 s and what it takes to start, and says `what`.
+void expect_job_ends(const SmallProject& project, const std::string& fault, bool graph, const std::string& what) {
+  SCOPED_TRACE(concat(fault, graph ? " as a graph" : " eagerly"));
+  const TrainCall call{.ranks = 2,
+                       .settings = {"precision=fp32", "eval.every_epochs=0", concat("train.graph=", graph ? "true" : "false")},
+                       .options = {"--device", "cuda", "--deadline=8", "--fault=" + fault + "@step:8,rank=1"}};
+  const ProgramResult result = project.train(concat(fault, graph), call);
+  EXPECT_FALSE(result.succeeded() || result.timed_out) << result.describe();
+  EXPECT_LT(result.seconds, 60) << result.describe();
+  EXPECT_NE(result.error.find(what), std::string::npos) << result.describe();
+}
+
+TEST(gpu, a_rank_that_dies_or_freezes_between_two_gpus_ends_the_job) {
+  if (cuda_device_count() < 2) GTEST_SKIP() << "needs two GPUs";
+  const SmallProject project;
+  expect_job_ends(project, "stop", true,
+                  "quadmamba [rank 0]: NCCL rank 0: training step 8 as a graph: not done after 8 s; no sign of rank 1");
+  expect_job_ends(project, "stop", false, "not done after 8 s; no sign of rank 1");
+  expect_job_ends(project, "kill", true, "rank 1");
 }
 
 TEST(gpu, bench_data_times_what_the_gpu_does) {

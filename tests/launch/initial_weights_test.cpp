@@ -13,7 +13,6 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
 
 /// A store with the given parameters, each of its own constant.
 void fill(ParameterStore& store, const std::vector<std::pair<std::string, Shape>>& parameters, double first) {

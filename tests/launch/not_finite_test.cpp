@@ -1,17 +1,21 @@
 // A step that is not finite is named down to tensor and samples, and ends the run or is left out.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 
+#include "data/image.h"
+#include "data/pack.h"
+#include "data/sampler.h"
+#include "data/shard.h"
 #include "launch/finite_check.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 
 namespace qm {
 namespace {
-
-using Strings = std::vector<std::string>;
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -43,6 +47,81 @@ TEST(faults, a_step_that_is_not_finite_is_named) {
     if (line.starts_with("1 2") && line[3] < '8') ids += (ids.empty() ? "" : ", ") + line.substr(line.rfind(' ') + 1);
   }
   EXPECT_TRUE(contains(result.error, "samples " + ids + ";")) << ids << "\n" << result.describe();
+}
+
+/// Black images but for a white one, which a standard deviation of 1e-39 turns into infinities: what is wrong with a
+/// step is wrong with that sample alone.
+constexpr const char* kOneBadSample = R"(
+precision = "fp32"
+
+[model]
+dim = 8
+depths = [1, 1, 1, 1]
+classes = 2
+image_size = 32
+
+[data]
+mean = [0.0, 0.0, 0.0]
+std = [1e-39, 1e-39, 1e-39]
+threads = 1
+
+[train]
+global_batch = 24
+epochs = 1
+log_every = 1
+
+[optimizer]
+learning_rate = 1e-3
+
+[eval]
+every_epochs = 0
+)";
+
+/// 96 training images of classes black and white, one of them white.
+void write_one_bad_sample(const TemporaryFolder& folder) {
+  for (const auto& [split, black] : {std::pair("train", 95), std::pair("val", 1)}) {
+    for (int i = 0; i <= black; ++i) {
+      const bool white = i == black;
+      const std::string place = folder / concat("images/", split, white ? "/white" : "/black");
+      std::filesystem::create_directories(place);
+      const Image image{32, 32, std::vector<std::uint8_t>(32 * 32 * 3, white ? 255 : 0)};
+      write_bytes(concat(place, "/", i, ".png"), encode_png(image));
+    }
+    pack({.input = folder / concat("images/", split), .split = split, .output = folder / "shards", .shards = 1});
+  }
+  std::ofstream(folder / "bad.toml") << kOneBadSample;
+}
+
+/// Places in the order of seed `seed`'s first epoch: which the white sample has.
+std::int64_t place_of_white(const ShardSet& shards, std::uint64_t seed) {
+  const std::vector<std::uint32_t> order = epoch_order(seed, 0, shards.size());
+  const auto white = std::ranges::find_if(order, [&](std::uint32_t index) { return shards.label(index) == 1; });
+  return white - order.begin();
+}
+
+TEST(faults, a_step_that_is_not_finite_on_another_rank_is_named) {
+  const TemporaryFolder folder;
+  write_one_bad_sample(folder);
+  const ShardSet shards(folder / "shards", "train");
+  // A seed whose order brings it to rank 1 of two, which has the later 12 of a step's 24, and not in the first step.
+  std::uint64_t seed = 0;
+  while (place_of_white(shards, seed) < 24 || place_of_white(shards, seed) % 24 < 12) ++seed;
+  const std::int64_t place = place_of_white(shards, seed), step = place / 24;
+
+  const ProgramResult result =
+      run_on_ranks(2, {"train", folder / "bad.toml", "--data", folder / "shards", "--run", folder / "run",
+                       "--log-samples", concat("--set=seed=", seed), "--set=train.micro_batch=6"});
+  // The portion of 6 that it is in, as rank 1 logged it: lines "step position id".
+  const std::int64_t portion = place / 6 * 6;
+  std::string ids;
+  std::int64_t logged_step, position;
+  std::uint64_t id;
+  std::ifstream samples(folder / "run/samples-1.txt");
+  while (samples >> logged_step >> position >> id) {
+    if (position >= portion && position < portion + 6) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
+  }
+  expect_refused(result, {concat("is not finite at step ", step + 1, ": rank 1: layer "),
+                          "input 0 of conv2d is not finite", " numbers; samples " + ids + ";"});
 }
 
 TEST(faults, a_step_that_is_not_finite_is_skipped_where_the_recipe_says_so) {

@@ -1,13 +1,8 @@
 // A run that was stopped, killed or damaged and then resumed is the run that was never interrupted.
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
-#include <fstream>
-#include <future>
-#include <thread>
 
 #include "data/checkpoint.h"
 #include "data/file.h"
@@ -17,16 +12,9 @@
 namespace qm {
 namespace {
 
-using Strings = std::vector<std::string>;
-
 Strings with(Strings settings, const Strings& more) {
   settings.insert(settings.end(), more.begin(), more.end());
   return settings;
-}
-
-std::size_t lines_in(const std::string& file) {
-  const std::vector<std::uint8_t> bytes = bytes_of_file(file);
-  return static_cast<std::size_t>(std::count(bytes.begin(), bytes.end(), '\n'));
 }
 
 void expect_text_in_file(const std::string& file, const std::string& text) {
@@ -39,37 +27,6 @@ void flip_byte_in_the_middle(const std::string& file) {
   ASSERT_FALSE(bytes.empty()) << file;
   bytes[bytes.size() / 2] ^= 1;
   write_bytes(file, bytes);
-}
-
-/// The command line that trains as `call` says, each rank leaving its process id in `pid_file`.<rank>.
-Strings command_with_pids(const SmallProject& project, const std::string& run, const TrainCall& call,
-                          const std::string& pid_file) {
-  Strings command;
-  if (call.ranks > 1) command = {QM_MPIEXEC, "--oversubscribe", "-np", std::to_string(call.ranks)};
-  const std::string script = R"(echo $$ > "$0.${OMPI_COMM_WORLD_RANK:-0}"; exec "$@")";
-  command = with(command, {"bash", "-c", script, pid_file, QM_PROGRAM});
-  return with(command, project.train_arguments(run, call));
-}
-
-/// Trains until metrics.jsonl has grown by `steps` lines and then kills the last rank without warning.
-void train_and_kill(const SmallProject& project, const std::string& run, const TrainCall& call, std::size_t steps) {
-  const std::string pid_file = project / "pid", metrics = project / (run + "/metrics.jsonl");
-  const std::size_t enough = lines_in(metrics) + steps;
-  const RunOptions options{
-      .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"},
-      .timeout_seconds = 60,
-      .folder = {}};
-  auto running = std::async(std::launch::async,
-                            [&] { return run_program(command_with_pids(project, run, call, pid_file), options); });
-  const auto ended = [&] { return running.wait_for(std::chrono::milliseconds(5)) == std::future_status::ready; };
-  while (lines_in(metrics) < enough && !ended()) continue;
-  ASSERT_FALSE(ended()) << running.get().describe();
-  pid_t victim = 0;
-  std::ifstream(concat(pid_file, ".", call.ranks - 1)) >> victim;
-  ASSERT_GT(victim, 1);
-  ASSERT_EQ(kill(victim, SIGKILL), 0);
-  const ProgramResult result = running.get();
-  EXPECT_FALSE(result.timed_out || result.succeeded()) << result.describe();
 }
 
 void expect_same_end(const SmallProject& project, const std::string& run, const std::string& other, int step) {
@@ -103,7 +60,9 @@ void expect_resume_after_kill(int ranks) {
   const Strings endless{"train.epochs=1000", "eval.every_epochs=0", "checkpoint.every_epochs=0"};
   project.expect_train("whole", {.ranks = ranks, .settings = with(endless, {"train.max_steps=9"})});
   project.expect_train("killed", {.ranks = ranks, .settings = with(endless, {"train.max_steps=4"})});
-  train_and_kill(project, "killed", {.ranks = ranks, .resume = true, .settings = endless}, 3);
+  const KilledJob job = project.train_and_kill("killed", {.ranks = ranks, .resume = true, .settings = endless},
+                                               {.rank = ranks - 1, .after_lines = 3});
+  EXPECT_TRUE(job.killed && !job.result.succeeded()) << job.result.describe();
   EXPECT_EQ(entries_in(project / "killed/checkpoints"), (Strings{"best.h5", "step-00000004.h5"}));
   project.expect_train("killed", {.ranks = ranks, .resume = true, .settings = with(endless, {"train.max_steps=9"})});
   expect_same_end(project, "killed", "whole", 9);
@@ -124,7 +83,8 @@ TEST(launch, activation_checkpointing_changes_no_bit) {
   const SmallProject project;
   project.expect_train("kept", {.settings = {"train.max_steps=6"}});
   project.expect_train("again", {.settings = {"train.max_steps=3", "train.activation_checkpointing=true"}});
-  project.expect_train("again", {.resume = true, .settings = {"train.max_steps=6", "train.activation_checkpointing=true"}});
+  project.expect_train("again",
+                       {.resume = true, .settings = {"train.max_steps=6", "train.activation_checkpointing=true"}});
   expect_same_end(project, "again", "kept", 6);
 }
 

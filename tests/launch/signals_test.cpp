@@ -1,6 +1,7 @@
 // A signal ends every loop soon, with everything saved and exit code 75; the launchers hand signals on.
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -12,71 +13,115 @@ namespace qm {
 namespace {
 
 namespace fs = std::filesystem;
-using Strings = std::vector<std::string>;
 
 constexpr int kSaved = 75;
-constexpr double kDeadline = 60;
 
-TrainCall to_step_12(int ranks, const Strings& options = {}) {
-  return {.ranks = ranks, .resume = true, .settings = {"train.max_steps=12"}, .options = options};
-}
+struct Signal {
+  const char* action;  ///< of --fault
+  const char* name;
+};
+using Signals = std::vector<Signal>;
+constexpr Signal kTerm{"term", "SIGTERM"}, kInt{"int", "SIGINT"}, kUsr1{"usr1", "SIGUSR1"}, kUsr2{"usr2", "SIGUSR2"};
+const Signals kAll{kTerm, kInt, kUsr1, kUsr2};
 
 void expect_stopped(const ProgramResult& result, const std::string& signal) {
   EXPECT_EQ(result.exit_code, kSaved) << result.describe();
-  EXPECT_FALSE(result.timed_out);
+  EXPECT_LE(result.seconds, kJobSeconds);
   EXPECT_NE(result.error.find("stopped by " + signal), std::string::npos) << result.describe();
 }
 
-void expect_like_whole(const SmallProject& project, const std::string& run) {
-  EXPECT_EQ(project.hash(project.checkpoint(run, 12)), project.hash(project.checkpoint("whole", 12)));
-  EXPECT_EQ(project.record(run), project.record("whole"));
-}
+// ---- training, from its start to its end
+// -----------------------------------------------------------------------------
 
-/// One rank of two gets TERM at that point; the job ends with 75 and the checkpoint of `step`; a resumed run ends like
-/// one that was left alone.
-void expect_stops_and_resumes(const std::string& point, int step) {
+/// One rank of two gets each of the signals in turn at that point; the job ends with 75 and the checkpoint of `step`,
+/// if it is not 0; a resumed run ends like one that was left alone. `start`: where the run stands before, a step.
+void expect_stops_and_resumes(const Signals& signals, const std::string& point, int step, int start = 0) {
   const SmallProject project;
-  project.expect_train("whole", to_step_12(2));
-  const ProgramResult result = project.train("run", to_step_12(2, {concat("--fault=term@", point, ",rank=1")}));
-  expect_stopped(result, "SIGTERM");
-  if (step > 0) {
-    EXPECT_TRUE(fs::exists(project.checkpoint("run", step)));
-  }
-  project.expect_train("run", to_step_12(2));
-  expect_like_whole(project, "run");
-}
-
-TEST(faults, term_while_training) {
-  expect_stops_and_resumes("step:4", 4);
-}
-
-TEST(faults, term_in_the_first_evaluation) {
-  expect_stops_and_resumes("evaluate:1", 5);
-}
-
-TEST(faults, term_between_the_evaluations_of_two_weights) {
-  expect_stops_and_resumes("evaluate:2", 5);  // of a rank's 11 or 12 images a batch: the EMA's
-}
-
-TEST(faults, term_in_the_last_evaluation) {
-  expect_stops_and_resumes("evaluate:6", 12);
-}
-
-TEST(faults, term_at_the_start) {
-  expect_stops_and_resumes("start", 0);
-}
-
-TEST(faults, term_in_eval) {
-  const SmallProject project;
-  project.expect_train("whole", to_step_12(1));
-  for (const int ranks : {1, 2}) {
-    expect_stopped(run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("whole", 12), "--data",
-                                        project.data(), "--fault=term@evaluate:1,rank=0", "--set=eval.batch=4"}),
-                   "SIGTERM");
+  project.expect_train("whole", to_the_end(2));
+  for (const auto& [action, name] : signals) {
+    SCOPED_TRACE(concat(action, "@", point));
+    fs::remove_all(project / "run");
+    if (start > 0) {
+      TrainCall before = to_the_end(2);
+      before.settings.front() = concat("train.max_steps=", start);
+      project.expect_train("run", before);
+    }
+    const TrainCall call = to_the_end(2).with(concat("--fault=", action, "@", point, ",rank=1"));
+    expect_stopped(project.train_within(kJobSeconds, "run", call), name);
+    if (step > 0) {
+      EXPECT_TRUE(fs::exists(project.checkpoint("run", step)));
+    }
+    project.expect_resumes_like_whole("run", 2);
   }
 }
 
-TEST(faults, term_while_packing_leaves_nothing_and_packs_the_same_later) {
+TEST(faults, signals_while_training) {
+  expect_stops_and_resumes({kTerm}, "step:4", 4);
+}
+
+TEST(faults, signals_in_the_first_evaluation) {
+  expect_stops_and_resumes({kTerm, kUsr2}, "evaluate:1", 5);
+}
+
+TEST(faults, signals_between_the_evaluations_of_two_weights) {
+  expect_stops_and_resumes({kUsr1}, "evaluate:2", 5);  // of a rank's 11 or 12 images a batch: the EMA's
+}
+
+TEST(faults, signals_in_the_last_evaluation) {
+  expect_stops_and_resumes({kInt}, "evaluate:6", 12);
+}
+
+TEST(faults, signals_while_the_index_is_read) {
+  expect_stops_and_resumes({kTerm}, "index:1", 0);
+  expect_stops_and_resumes({kUsr2}, "index:2", 5, 5);
+}
+
+TEST(faults, signals_before_the_first_step) {
+  expect_stops_and_resumes({kTerm}, "start", 0);
+}
+
+/// Only rank 0 reads weights.
+TEST(faults, signals_while_weights_are_loaded) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  TrainCall before = to_the_end(2);
+  before.settings.front() = "train.max_steps=5";
+  project.expect_train("run", before);
+  const std::vector<std::string> record = project.record("run");
+  for (const auto& [action, name] : {kTerm, kUsr1}) {
+    SCOPED_TRACE(action);
+    const TrainCall call = to_the_end(2).with(concat("--fault=", action, "@load,rank=0"));
+    const ProgramResult result = project.train_within(kJobSeconds, "run", call);
+    expect_stopped(result, name);
+    EXPECT_EQ(result.out.find("global batch"), std::string::npos) << "it began to train: " << result.describe();
+    EXPECT_EQ(project.record("run"), record);
+  }
+  const std::string weights = project.checkpoint("run", 5);
+  const TrainCall from_weights = to_the_end(2).with("--init=" + weights).with("--fault=term@load,rank=0");
+  expect_stopped(project.train_within(kJobSeconds, "initialised", from_weights), "SIGTERM");
+  EXPECT_EQ(entries_in(project / "initialised/checkpoints"), Strings{});
+  project.expect_resumes_like_whole("run", 2);
+}
+
+// ---- other loops
+// -----------------------------------------------------------------------------------------------------
+
+TEST(faults, signals_in_eval) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(1));
+  const auto evaluate = [&](int ranks, const Signal& signal, const std::string& point) {
+    const std::string fault = concat("--fault=", signal.action, "@", point, ",rank=0");
+    SCOPED_TRACE(concat(fault, " of ", ranks));
+    expect_stopped(run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("whole", kLastStep), "--data",
+                                        project.data(), fault, "--set=eval.batch=4"}),
+                   signal.name);
+  };
+  for (const Signal& signal : kAll) evaluate(1, signal, "evaluate:2");
+  evaluate(2, kUsr1, "evaluate:2");
+  evaluate(2, kTerm, "load");
+}
+
+TEST(faults, signals_while_packing_leave_nothing_and_it_packs_the_same_later) {
   const SmallProject project;
   const auto pack_to = [&](const std::string& folder, const Strings& more) {
     Strings arguments{"pack",           "--input",  project / "images/train",
@@ -86,36 +131,81 @@ TEST(faults, term_while_packing_leaves_nothing_and_packs_the_same_later) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_quadmamba(arguments);
   };
-  expect_stopped(pack_to("stopped", {"--fault=term@pack:2"}), "SIGTERM");
-  EXPECT_EQ(entries_in(project / "stopped"), Strings{});
-  EXPECT_TRUE(pack_to("stopped", {}).succeeded());
-  for (const std::string& shard : entries_in(project / "stopped")) {
-    EXPECT_EQ(bytes_of_file(project / ("stopped/" + shard)), bytes_of_file(project / ("shards/" + shard))) << shard;
+  for (const auto& [action, name] : kAll) {
+    SCOPED_TRACE(action);
+    for (const char* point : {"index", "pack:2"}) {
+      const ProgramResult result = pack_to(action, {concat("--fault=", action, "@", point)});
+      expect_stopped(result, name);
+      EXPECT_EQ(result.out.find("skipped"), std::string::npos) << "it came to its report: " << result.describe();
+      EXPECT_EQ(entries_in(project / action), Strings{});
+    }
+    EXPECT_TRUE(pack_to(action, {}).succeeded());
+    for (const std::string& shard : entries_in(project / "shards")) {
+      if (!shard.starts_with("train")) continue;
+      EXPECT_EQ(bytes_of_file(project / concat(action, "/", shard)), bytes_of_file(project / ("shards/" + shard)));
+    }
+  }
+}
+
+// ---- more than one signal
+// --------------------------------------------------------------------------------------------
+
+/// Runs `command` in the background, waits until `metrics` holds a step, and runs `then`, a piece of bash, in which
+/// $launcher is the command's process.
+ProgramResult run_in_background(const Strings& command, const std::string& metrics, const std::string& then,
+                                const Strings& environment) {
+  const std::string wait_for_a_step = R"(
+    metrics=$1; shift
+    env --default-signal=INT "$@" & launcher=$!  # a shell starts what is in the background with INT ignored
+    until [[ -s $metrics ]] || ! kill -0 $launcher 2>/dev/null; do sleep 0.02; done
+  )";
+  Strings whole{"bash", "-c", wait_for_a_step + then + "\nwait $launcher", "bash", metrics};
+  whole.insert(whole.end(), command.begin(), command.end());
+  return run_program(whole, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}});
+}
+
+/// One rank that logs its first step and then takes 6 s before its second, in which it cannot look for signals.
+ProgramResult run_slowly(const SmallProject& project, const std::string& run, const std::string& then) {
+  Strings command{path_of_quadmamba()};
+  const Strings arguments = project.train_arguments(run, to_the_end(1).with("--fault=slow@step:2"));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run_in_background(command, project / (run + "/metrics.jsonl"), then, {"OMP_NUM_THREADS=1"});
+}
+
+TEST(faults, signals_within_half_a_second_are_one) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(1));
+  const ProgramResult result =
+      run_slowly(project, "run", "for s in TERM USR1 TERM INT USR2; do kill -$s $launcher; done");
+  expect_stopped(result, "SIG");
+  EXPECT_GE(result.seconds, 6) << result.describe();
+  EXPECT_TRUE(fs::exists(project.checkpoint("run", 2)));
+  project.expect_resumes_like_whole("run", 1);
+}
+
+TEST(faults, a_second_signal_later_ends_the_process_at_once) {
+  const SmallProject project;
+  for (const auto& [name, number] :
+       {std::pair("TERM", SIGTERM), std::pair("INT", SIGINT), std::pair("USR1", SIGUSR1), std::pair("USR2", SIGUSR2)}) {
+    SCOPED_TRACE(name);
+    const ProgramResult result =
+        run_slowly(project, name, concat("kill -TERM $launcher; sleep 0.8; kill -", name, " $launcher"));
+    EXPECT_EQ(result.exit_code, 128 + number) << result.describe();  // 75 where it waited for the step
+    EXPECT_LE(result.seconds, kJobSeconds);
   }
 }
 
 // ---- launchers
 // -------------------------------------------------------------------------------------------------------
 
-/// Runs launch/<script> in the background, waits until `run` has logged a step, and runs `then`, in which $launcher is
-/// the script's process.
+/// Runs launch/<script> as run_in_background() does.
 ProgramResult run_launcher(const SmallProject& project, const std::string& script, const Strings& arguments,
                            const std::string& run, const std::string& then, const Strings& environment = {}) {
-  const std::string wait_for_a_step = R"(
-    metrics=$1; shift
-    env --default-signal=INT "$@" & launcher=$!  # a shell starts what is in the background with INT ignored
-    until [[ -s $metrics ]] || ! kill -0 $launcher 2>/dev/null; do sleep 0.02; done
-  )";
-  Strings command{"bash",
-                  "-c",
-                  wait_for_a_step + then + "\nwait $launcher",
-                  "bash",
-                  project / (run + "/metrics.jsonl"),
-                  QM_SOURCE_DIR "/launch/" + script};
+  Strings command{QM_SOURCE_DIR "/launch/" + script};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  Strings all{"OMP_NUM_THREADS=1", "QM_PROGRAM=" QM_PROGRAM, "QM_MPIRUN=" QM_MPIEXEC};
+  Strings all{"OMP_NUM_THREADS=1", "QM_PROGRAM=" + path_of_quadmamba(), "QM_MPIRUN=" + path_of_mpirun()};
   all.insert(all.end(), environment.begin(), environment.end());
-  return run_program(command, {.environment = all, .timeout_seconds = kDeadline, .folder = {}});
+  return run_in_background(command, project / (run + "/metrics.jsonl"), then, all);
 }
 
 Strings endless_arguments(const SmallProject& project, const std::string& run, const Strings& options = {}) {
@@ -149,14 +239,15 @@ TEST(faults, an_interrupt_from_a_terminal_is_a_saved_run) {
   expect_stopped(result, "SIGUSR1");
 }
 
-TEST(faults, a_second_signal_ends_at_once) {
+TEST(faults, a_second_signal_to_the_launcher_ends_the_job_at_once) {
   const SmallProject project;
   // A rank frozen after its second step, so that the other would wait its 600 s.
   const ProgramResult result = run_train_sh(project, "run",
                                             R"(until (( $(wc -l < $metrics) >= 2 )); do sleep 0.05; done
                                                sleep 1.5; kill -TERM $launcher; sleep 1.5; kill -TERM $launcher)",
                                             {"--fault=stop@step:3,rank=1"});
-  EXPECT_EQ(result.exit_code, 128 + 10) << result.describe();  // SIGUSR1, which the launcher makes of TERM
+  EXPECT_EQ(result.exit_code, 128 + SIGUSR1) << result.describe();  // the launcher makes that of TERM
+  EXPECT_LE(result.seconds, kJobSeconds);
 }
 
 TEST(faults, the_launcher_passes_exit_codes_on) {

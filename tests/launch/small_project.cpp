@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <future>
 #include <sstream>
 
 #include "data/glyphs.h"
 #include "data/pack.h"
+#include "tests/support/damaged_file.h"
 
 namespace qm {
 namespace {
@@ -54,13 +57,44 @@ learning_rate = 2e-3
 warmup_epochs = 1
 )";
 
-std::vector<std::string> lines_of(std::istream& stream) {
-  std::vector<std::string> lines;
+Strings lines_of(std::istream& stream) {
+  Strings lines;
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   return lines;
 }
 
+std::size_t lines_in(const std::string& file) {
+  const std::vector<std::uint8_t> bytes = bytes_of_file(file);
+  return static_cast<std::size_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+}
+
+/// The command line that trains as `call` says, each rank leaving its process id in `pid_file`.<rank>.
+Strings command_with_pids(const SmallProject& project, const std::string& run, const TrainCall& call,
+                          const std::string& pid_file) {
+  Strings command;
+  if (call.ranks > 1) command = {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(call.ranks)};
+  const std::string script = R"(echo $$ > "$0.${OMPI_COMM_WORLD_RANK:-0}"; exec "$@")";
+  for (const std::string& word : {std::string("bash"), std::string("-c"), script, pid_file, path_of_quadmamba()}) {
+    command.push_back(word);
+  }
+  const Strings arguments = project.train_arguments(run, call);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
 }  // namespace
+
+TrainCall TrainCall::with(const std::string& option) const {
+  TrainCall call = *this;
+  call.options.push_back(option);
+  return call;
+}
+
+TrainCall to_the_end(int ranks) {
+  return {.ranks = ranks,
+          .resume = true,
+          .settings = {concat("train.max_steps=", kLastStep), "checkpoint.every_steps=3", "checkpoint.keep_last=2"}};
+}
 
 std::string MetricsLine::value(const std::string& key) const {
   const std::string label = "\"" + key + "\": ";
@@ -93,8 +127,8 @@ std::string SmallProject::checkpoint(const std::string& run, int step) const {
   return folder_ / concat(run, "/checkpoints/", name);
 }
 
-std::vector<std::string> SmallProject::train_arguments(const std::string& run, const TrainCall& call) const {
-  std::vector<std::string> arguments{"train", recipe(), "--data", data(), "--run", folder_ / run};
+Strings SmallProject::train_arguments(const std::string& run, const TrainCall& call) const {
+  Strings arguments{"train", recipe(), "--data", data(), "--run", folder_ / run};
   if (call.resume) arguments.push_back("--resume");
   for (const std::string& setting : call.settings) arguments.push_back("--set=" + setting);
   arguments.insert(arguments.end(), call.options.begin(), call.options.end());
@@ -108,6 +142,38 @@ ProgramResult SmallProject::train(const std::string& run, const TrainCall& call)
 void SmallProject::expect_train(const std::string& run, const TrainCall& call) const {
   const ProgramResult result = train(run, call);
   ASSERT_TRUE(result.succeeded()) << run << ": " << result.describe();
+}
+
+ProgramResult SmallProject::train_within(double seconds, const std::string& run, const TrainCall& call) const {
+  const RunOptions options{.environment = {}, .timeout_seconds = 2 * seconds, .folder = {}};
+  const ProgramResult result = run_on_ranks(call.ranks, train_arguments(run, call), options);
+  EXPECT_LE(result.seconds, seconds) << result.describe();
+  return result;
+}
+
+KilledJob SmallProject::train_and_kill(const std::string& run, const TrainCall& call, const Kill& kill) const {
+  using Clock = std::chrono::steady_clock;
+  const std::string pid_file = folder_ / "pid", metrics = folder_ / (run + "/metrics.jsonl");
+  const std::size_t enough = lines_in(metrics) + kill.after_lines;
+  const RunOptions options{
+      .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"},
+      .timeout_seconds = 2 * kJobSeconds,
+      .folder = {}};
+  auto running = std::async(std::launch::async,
+                            [&] { return run_program(command_with_pids(*this, run, call, pid_file), options); });
+  const auto ends_within = [&](auto time) { return running.wait_for(time) == std::future_status::ready; };
+  bool ended = false;
+  while (lines_in(metrics) < enough && !ended) ended = ends_within(std::chrono::milliseconds(5));
+  if (ended || ends_within(kill.delay)) return {.result = running.get()};
+  pid_t victim = 0;
+  std::ifstream(concat(pid_file, ".", kill.rank)) >> victim;
+  EXPECT_GT(victim, 1);
+  if (victim <= 1 || ::kill(victim, SIGKILL) != 0) return {.result = running.get()};
+  const auto killed = Clock::now();
+  KilledJob job{.killed = true, .result = running.get()};
+  job.seconds_left = std::chrono::duration<double>(Clock::now() - killed).count();
+  EXPECT_LE(job.seconds_left, kJobSeconds) << job.result.describe();
+  return job;
 }
 
 std::vector<MetricsLine> SmallProject::metrics(const std::string& run, const std::string& kind) const {
@@ -126,17 +192,17 @@ std::vector<double> SmallProject::losses(const std::string& run) const {
   return losses;
 }
 
-std::vector<std::string> SmallProject::course(const std::string& run) const {
-  std::vector<std::string> course;
+Strings SmallProject::course(const std::string& run) const {
+  Strings course;
   for (const MetricsLine& line : metrics(run, "train")) {
     course.push_back(line.text().substr(0, line.text().find(", \"images_per_second\"")));
   }
   return course;
 }
 
-std::vector<std::string> SmallProject::record(const std::string& run) const {
+Strings SmallProject::record(const std::string& run) const {
   std::ifstream file(folder_ / (run + "/metrics.jsonl"));
-  std::vector<std::string> lines = lines_of(file);
+  Strings lines = lines_of(file);
   for (std::string& line : lines) line = line.substr(0, line.find(", \"images_per_second\""));
   return lines;
 }
@@ -148,22 +214,38 @@ std::string SmallProject::hash(const std::string& checkpoint) const {
   return result.out;
 }
 
-ProgramResult run_on_ranks(int ranks, const std::vector<std::string>& arguments, RunOptions options) {
+void SmallProject::expect_like_whole(const std::string& run, int last) const {
+  EXPECT_EQ(hash(checkpoint(run, last)), hash(checkpoint("whole", last)));
+  EXPECT_EQ(record(run), record("whole"));
+  EXPECT_EQ(entries_in(folder_ / (run + "/checkpoints")), entries_in(folder_ / "whole/checkpoints"));
+}
+
+void SmallProject::expect_resumes_like_whole(const std::string& run, int ranks) const {
+  const ProgramResult result = train_within(kJobSeconds, run, to_the_end(ranks));
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  expect_like_whole(run);
+}
+
+ProgramResult run_on_ranks(int ranks, const Strings& arguments, RunOptions options) {
   if (ranks > 1) return run_quadmamba_ranks(ranks, arguments, options);
   options.environment.push_back("OMP_NUM_THREADS=1");
   return run_quadmamba(arguments, options);
 }
 
-std::vector<std::string> error_lines(const ProgramResult& result) {
+Strings error_lines(const ProgramResult& result) {
   std::istringstream stream(result.error);
-  std::vector<std::string> lines = lines_of(stream);
+  Strings lines = lines_of(stream);
   std::erase_if(lines, [](const std::string& line) { return !line.starts_with("quadmamba"); });
   return lines;
 }
 
-void expect_refused(const ProgramResult& result, const std::vector<std::string>& parts) {
+void expect_said(const ProgramResult& result, const std::string& text) {
+  EXPECT_NE((result.out + result.error).find(text), std::string::npos) << "'" << text << "' in\n" << result.describe();
+}
+
+void expect_refused(const ProgramResult& result, const Strings& parts) {
   EXPECT_TRUE(result.exit_code == 1 || result.exit_code == 2) << result.describe();
-  const std::vector<std::string> lines = error_lines(result);
+  const Strings lines = error_lines(result);
   ASSERT_FALSE(lines.empty()) << result.describe();
   const bool under_mpirun = lines.front().starts_with("quadmamba [rank ");
   if (!under_mpirun) {

@@ -94,15 +94,16 @@ void wait_for(pid_t child, ProgramResult& result) {
 }  // namespace
 
 std::string ProgramResult::describe() const {
-  return concat(timed_out ? "timed out, " : "", "exit code ", exit_code, ", signal ", signal, "\n--- stdout\n", out,
-                "\n--- stderr\n", error);
+  return concat(timed_out ? "timed out, " : "", "exit code ", exit_code, ", signal ", signal, ", ", seconds,
+                " s\n--- stdout\n", out, "\n--- stderr\n", error);
 }
 
 ProgramResult run_program(const std::vector<std::string>& command, const RunOptions& options) {
   Pipe out;
   Pipe error;
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                           std::chrono::duration<double>(options.timeout_seconds));
+  const auto start = Clock::now();
+  const auto deadline =
+      start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.timeout_seconds));
   const pid_t child = fork();
   QM_CHECK(child >= 0, IoError, "fork: ", std::strerror(errno));
   if (child == 0) become(command, options, out, error);
@@ -116,19 +117,30 @@ ProgramResult run_program(const std::vector<std::string>& command, const RunOpti
     kill(-child, SIGKILL);
   }
   wait_for(child, result);
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return result;
 }
 
-ProgramResult run_quadmamba(const std::vector<std::string>& arguments, const RunOptions& options) {
-  // tests/gpu_report.sh runs both programs where another machine has built them, and says where this one lies.
+// tests/gpu_report.sh runs both programs where another machine has built them, and says where the other and mpirun lie.
+std::string path_of_quadmamba() {
   const char* elsewhere = std::getenv("QM_PROGRAM");
-  std::vector<std::string> command{elsewhere ? elsewhere : QM_PROGRAM};
+  return elsewhere ? elsewhere : QM_PROGRAM;
+}
+
+std::string path_of_mpirun() {
+  const char* elsewhere = std::getenv("QM_MPIRUN");
+  return elsewhere ? elsewhere : QM_MPIEXEC;
+}
+
+ProgramResult run_quadmamba(const std::vector<std::string>& arguments, const RunOptions& options) {
+  std::vector<std::string> command{path_of_quadmamba()};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run_program(command, options);
 }
 
 ProgramResult run_quadmamba_ranks(int ranks, const std::vector<std::string>& arguments, RunOptions options) {
-  std::vector<std::string> command{QM_MPIEXEC, "--oversubscribe", "-np", std::to_string(ranks), QM_PROGRAM};
+  std::vector<std::string> command{path_of_mpirun(), "--oversubscribe", "-np", std::to_string(ranks),
+                                   path_of_quadmamba()};
   command.insert(command.end(), arguments.begin(), arguments.end());
   for (const char* entry : {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"}) {
     options.environment.insert(options.environment.begin(), entry);

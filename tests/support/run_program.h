@@ -10,6 +10,7 @@ struct ProgramResult {
   int exit_code = -1;  ///< of a program that ended by itself, else -1
   int signal = 0;      ///< that ended it, else 0
   bool timed_out = false;
+  double seconds = 0;  ///< from its start to its end
   std::string out;
   std::string error;
 
@@ -27,6 +28,10 @@ struct RunOptions {
 /// Runs `command` (program, then arguments; no shell) with stdin closed to it and waits. Throws IoError only when
 /// nothing can be started at all; a program that does not exist gives exit code 127, as in a shell.
 ProgramResult run_program(const std::vector<std::string>& command, const RunOptions& options = {});
+
+/// The program of this build, and the mpirun that it was built for; elsewhere what QM_PROGRAM and QM_MPIRUN name.
+std::string path_of_quadmamba();
+std::string path_of_mpirun();
 
 /// Runs `quadmamba` with `arguments`.
 ProgramResult run_quadmamba(const std::vector<std::string>& arguments, const RunOptions& options = {});

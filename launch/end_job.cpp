@@ -1,0 +1,32 @@
+#include "launch/end_job.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "kernels/base/error.h"
+
+namespace qm {
+namespace {
+
+/// An error stays one line whatever a file's name or a value of the command line holds.
+std::string on_one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char letter) { return letter < 0x20 || letter == 0x7f; }, ' ');
+  return text;
+}
+
+}  // namespace
+
+void print_error(const std::string& what, const Environment& environment) {
+  const std::string rank = environment.size() > 1 ? concat(" [rank ", environment.rank(), "]") : "";
+  std::cerr << concat("quadmamba", rank, ": ", on_one_line(what),
+                      "\n");  // one write: lines of several ranks stay whole
+}
+
+int end_job(const std::string& what, const Environment& environment) {
+  print_error(what, environment);
+  environment.abort(kFailed);
+  return kFailed;
+}
+
+}  // namespace qm
