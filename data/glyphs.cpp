@@ -65,8 +65,7 @@ class Dice {
   int used_ = 4;
 };
 
-// ---- patterns: what fills a glyph, between −1 and 1, as a function of the place in pixels
-// -----------------------------
+// ---- patterns: what fills a glyph, between −1 and 1, as a function of the place in pixels ---------------------------
 
 /// Stripes that change along the direction `angle` (radians).
 double stripes(Point p, double angle, double period) {

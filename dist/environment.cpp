@@ -118,8 +118,7 @@ GpuSupply Environment::gpu_supply() const {
 std::unique_ptr<Communicator> Environment::make_communicator(
     Device device, std::chrono::seconds deadline, [[maybe_unused]] std::function<void(const std::string&)> report) const {
   if (size_ == 1) return make_single_communicator();
-  std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_, deadline);
-  if (device.type == DeviceType::kCpu) return mpi;
+  if (device.type == DeviceType::kCpu) return make_mpi_communicator(local_rank_, deadline);
 #ifdef QM_HAVE_CUDA
   if (!report) {
     report = [this](const std::string& what) {
@@ -127,6 +126,9 @@ std::unique_ptr<Communicator> Environment::make_communicator(
       abort(1);
     };
   }
+  // Reported before it is thrown: on the way to whoever catches it memory would be freed, which waits for the GPU, which
+  // waits for the rank that is gone.
+  std::unique_ptr<Communicator> mpi = make_mpi_communicator(local_rank_, deadline, report);
   return make_nccl_communicator(device, std::move(mpi), deadline, std::move(report));
 #else
   throw_no_backend("communicator", device);

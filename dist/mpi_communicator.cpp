@@ -38,8 +38,7 @@ void check_on_cpu(const Tensor& tensor, const char* operation) {
            ": expected a tensor on the CPU, got ", tensor.device().name());
 }
 
-// ---- sums
-// ------------------------------------------------------------------------------------------------------------
+// ---- sums -----------------------------------------------------------------------------------------------------------
 //
 // MPI_Allreduce leaves the order of additions to the library, which may choose by size, topology or version. Here the
 // order is ours: rank r owns the r-th of `size` nearly equal chunks, receives that chunk of every rank (all-to-all),
@@ -151,12 +150,12 @@ class SumRequest final : public Request {
   std::unique_ptr<Sum> sum_;
 };
 
-// ---- the communicator
-// ------------------------------------------------------------------------------------------------
+// ---- the communicator -----------------------------------------------------------------------------------------------
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(int local_rank, std::chrono::seconds deadline) : local_rank_(local_rank) {
+  MpiCommunicator(int local_rank, std::chrono::seconds deadline, std::function<void(const std::string&)> report)
+      : local_rank_(local_rank) {
     {
       const std::lock_guard lock(mpi_lock);
       check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
@@ -164,7 +163,7 @@ class MpiCommunicator final : public Communicator {
       check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
       check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     }
-    waiter_ = std::make_unique<MpiWaiter>(rank_, size_, deadline);
+    waiter_ = std::make_unique<MpiWaiter>(rank_, size_, deadline, std::move(report));
   }
   /// MPI_Comm_free is collective and would wait for ranks that failed. MPI_Finalize frees the communicator.
   ~MpiCommunicator() override = default;
@@ -238,8 +237,9 @@ class MpiCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(int local_rank, std::chrono::seconds deadline) {
-  return std::make_unique<MpiCommunicator>(local_rank, deadline);
+std::unique_ptr<Communicator> make_mpi_communicator(int local_rank, std::chrono::seconds deadline,
+                                                    std::function<void(const std::string&)> report) {
+  return std::make_unique<MpiCommunicator>(local_rank, deadline, std::move(report));
 }
 
 }  // namespace qm

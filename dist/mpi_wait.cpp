@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dist/mpi_check.h"
@@ -50,7 +51,8 @@ void check_started(int status, const char* operation) {
   check_mpi(status, operation);
 }
 
-MpiWaiter::MpiWaiter(int rank, int size, Seconds deadline) : rank_(rank), size_(size), deadline_(deadline) {
+MpiWaiter::MpiWaiter(int rank, int size, Seconds deadline, std::function<void(const std::string&)> report)
+    : rank_(rank), size_(size), deadline_(deadline), report_(std::move(report)) {
   const std::lock_guard lock(mpi_lock);
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -76,8 +78,11 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
     }
     if (waited > deadline_) {
       const std::string silent = silent_ranks();
-      throw CommError(concat("MPI rank ", rank_, ": ", operation, ": not done after ", deadline_.count(), " s; ",
-                             silent.empty() ? "every rank is waiting for another" : "no sign of " + silent));
+      const std::string what =
+          concat("MPI rank ", rank_, ": ", operation, ": not done after ", deadline_.count(), " s; ",
+                 silent.empty() ? "every rank is waiting for another" : "no sign of " + silent);
+      if (report_) report_(what);
+      throw CommError(what);
     }
     if (waited < kPoll) {
       sched_yield();

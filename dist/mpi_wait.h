@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -19,8 +20,9 @@ class MpiWaiter {
  public:
   using Seconds = std::chrono::duration<double>;
 
-  /// Collective. `deadline`: of each wait.
-  MpiWaiter(int rank, int size, Seconds deadline);
+  /// Collective. `deadline`: of each wait. `report`, where there is one, is called with the error's text before it is
+  /// thrown.
+  MpiWaiter(int rank, int size, Seconds deadline, std::function<void(const std::string& what)> report);
   MpiWaiter(const MpiWaiter&) = delete;
   MpiWaiter& operator=(const MpiWaiter&) = delete;
 
@@ -38,6 +40,7 @@ class MpiWaiter {
 
   int rank_, size_;
   Seconds deadline_;
+  std::function<void(const std::string&)> report_;
   MPI_Comm comm_ = MPI_COMM_NULL;  ///< of roll calls alone
 };
 

@@ -13,8 +13,7 @@
 namespace qm {
 namespace {
 
-// ---- CUDA and NCCL objects
-// -------------------------------------------------------------------------------------------
+// ---- CUDA and NCCL objects ------------------------------------------------------------------------------------------
 
 /// Throws CommError with the rank, the operation, NCCL's word for the status, and what NCCL last had to say.
 void check_nccl(ncclResult_t status, int rank, const std::string& operation, ncclComm_t comm = nullptr) {
@@ -65,8 +64,7 @@ class CommunicationStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// ---- operations
-// ------------------------------------------------------------------------------------------------------
+// ---- operations -----------------------------------------------------------------------------------------------------
 
 ncclDataType_t nccl_type(DType dtype) {
   switch (dtype) {

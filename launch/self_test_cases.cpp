@@ -27,8 +27,7 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-// ---- inputs
-// ----------------------------------------------------------------------------------------------------------
+// ---- inputs ---------------------------------------------------------------------------------------------------------
 
 /// Uniform numbers in (low, high), which floats represent exactly, so that both precisions start from the same.
 Tensor random(const Shape& shape, std::uint32_t stream, double low = -1, double high = 1) {
@@ -68,8 +67,7 @@ const StepRecord* record_in(const Tensor& bytes) {
   return static_cast<const StepRecord*>(bytes.raw());
 }
 
-// ---- the scans of the cores
-// ------------------------------------------------------------------------------------------
+// ---- the scans of the cores -----------------------------------------------------------------------------------------
 
 /// x, projection and weights of two maps for K directions: D 6, N 2, R 3.
 Tensors core_inputs(std::int64_t height, std::int64_t width, std::int64_t directions) {
@@ -96,8 +94,7 @@ OpCase quad_scan_case() {
   return op;
 }
 
-// ---- ops with more than one line to them
-// -----------------------------------------------------------------------------
+// ---- ops with more than one line to them ----------------------------------------------------------------------------
 
 OpCase residual_norm_case() {
   return {"residual_norm",

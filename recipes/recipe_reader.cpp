@@ -47,8 +47,7 @@ bool holds(const RealRange& range, double value) {
   return above && below;
 }
 
-// ---- reading one field
-// -----------------------------------------------------------------------------------------------
+// ---- reading one field ----------------------------------------------------------------------------------------------
 
 class FieldReader {
  public:
@@ -173,8 +172,7 @@ class FieldReader {
   const TomlDocument& document_;
 };
 
-// ---- unknown keys
-// ----------------------------------------------------------------------------------------------------
+// ---- unknown keys ---------------------------------------------------------------------------------------------------
 
 /// Collects the keys of visit_fields, and their tables.
 struct KnownKeys {

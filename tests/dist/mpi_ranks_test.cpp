@@ -314,8 +314,7 @@ TEST(mpi_ranks, backward_announces_its_gradients) {
   EXPECT_EQ(gradients.to_vector<double>(), (std::vector<double>{sum, sum, sum, 0, sum, sum, sum, sum}));
 }
 
-// ---- how a job ends: run by tests/dist/environment_test.cpp, which looks at the job from outside
-// ---------------------
+// ---- how a job ends: run by tests/dist/environment_test.cpp, which looks at the job from outside --------------------
 
 TEST(mpi_ranks, DISABLED_one_rank_aborts) {
   world();

@@ -16,8 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// ---- the self-test
-// ---------------------------------------------------------------------------------------------------
+// ---- the self-test --------------------------------------------------------------------------------------------------
 
 /// y = x + off, with gradient (1 + grad_off) grad_y; in float64 always the identity.
 OpCase identity_with_error(float off, float grad_off) {
@@ -83,8 +82,7 @@ TEST(launch, self_test_reports_an_op_that_throws) {
   EXPECT_EQ(test_op(op, Device{}).text(), "identity                FAILED  no kernel image");
 }
 
-// ---- the machine
-// -----------------------------------------------------------------------------------------------------
+// ---- the machine ----------------------------------------------------------------------------------------------------
 
 /// A machine that lacks nothing.
 Machine good_machine() {

@@ -19,8 +19,7 @@ namespace fs = std::filesystem;
 /// the end of all processes, on a busy machine.
 constexpr double kBesides = 25;
 
-// ---- ranks that die or freeze
-// ----------------------------------------------------------------------------------------
+// ---- ranks that die or freeze ---------------------------------------------------------------------------------------
 
 void expect_survives_kills(int kills, std::uint32_t seed) {
   constexpr int kRanks = 2;
@@ -105,8 +104,7 @@ TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   expect_ended_by_a_deadline_of_8_s(project.train("frozen", call), "no sign of rank 0");
 }
 
-// ---- checkpoints
-// -----------------------------------------------------------------------------------------------------
+// ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 /// Every operation on these of the files that a run to_the_end writes: after its recipe, the first, step-3.h5 alone is
 /// the second, best.h5 and step-5.h5 of one save are third and fourth. A checkpoint is written in so many parts, its

@@ -45,8 +45,8 @@ void expect_job_ends(const SmallProject& project, const std::string& fault, bool
 TEST(gpu, a_rank_that_dies_or_freezes_between_two_gpus_ends_the_job) {
   if (cuda_device_count() < 2) GTEST_SKIP() << "needs two GPUs";
   const SmallProject project;
-  expect_job_ends(project, "stop", true,
-                  "quadmamba [rank 0]: NCCL rank 0: training step 8 as a graph: not done after 8 s; no sign of rank 1");
+  // Of the GPUs' exchange or of the agreement on the next step, whichever deadline comes first.
+  expect_job_ends(project, "stop", true, "not done after 8 s; no sign of rank 1");
   expect_job_ends(project, "stop", false, "not done after 8 s; no sign of rank 1");
   expect_job_ends(project, "kill", true, "rank 1");
 }

@@ -30,8 +30,7 @@ void expect_stopped(const ProgramResult& result, const std::string& signal) {
   EXPECT_NE(result.error.find("stopped by " + signal), std::string::npos) << result.describe();
 }
 
-// ---- training, from its start to its end
-// -----------------------------------------------------------------------------
+// ---- training, from its start to its end ----------------------------------------------------------------------------
 
 /// One rank of two gets each of the signals in turn at that point; the job ends with 75 and the checkpoint of `step`,
 /// if it is not 0; a resumed run ends like one that was left alone. `start`: where the run stands before, a step.
@@ -103,8 +102,7 @@ TEST(faults, signals_while_weights_are_loaded) {
   project.expect_resumes_like_whole("run", 2);
 }
 
-// ---- other loops
-// -----------------------------------------------------------------------------------------------------
+// ---- other loops ----------------------------------------------------------------------------------------------------
 
 TEST(faults, signals_in_eval) {
   const SmallProject project;
@@ -147,8 +145,7 @@ TEST(faults, signals_while_packing_leave_nothing_and_it_packs_the_same_later) {
   }
 }
 
-// ---- more than one signal
-// --------------------------------------------------------------------------------------------
+// ---- more than one signal -------------------------------------------------------------------------------------------
 
 /// Runs `command` in the background, waits until `metrics` holds a step, and runs `then`, a piece of bash, in which
 /// $launcher is the command's process.
@@ -195,8 +192,7 @@ TEST(faults, a_second_signal_later_ends_the_process_at_once) {
   }
 }
 
-// ---- launchers
-// -------------------------------------------------------------------------------------------------------
+// ---- launchers ------------------------------------------------------------------------------------------------------
 
 /// Runs launch/<script> as run_in_background() does.
 ProgramResult run_launcher(const SmallProject& project, const std::string& script, const Strings& arguments,

@@ -30,8 +30,7 @@ void expect_all_finite(const Tensor& tensor) {
   for (const double value : values_of(tensor)) ASSERT_TRUE(std::isfinite(value));
 }
 
-// ---- MODEL.md's table of sizes
-// ---------------------------------------------------------------------------------------
+// ---- MODEL.md's table of sizes --------------------------------------------------------------------------------------
 
 TEST(layers, quadmamba_parameter_counts_of_the_published_sizes) {
   EXPECT_EQ(parameters_of(published(48, 2)), 6598944);
@@ -155,8 +154,7 @@ TEST(layers, quadmamba_published_names_and_shapes) {
                 {"norm.weight", {64}}, {"norm.bias", {64}}, {"head.weight", {3, 64}}, {"head.bias", {3}}}));
 }
 
-// ---- forward
-// ---------------------------------------------------------------------------------------------------------
+// ---- forward --------------------------------------------------------------------------------------------------------
 
 TEST(layers, quadmamba_takes_awkward_sizes) {
   for (const FineOrder order : {FineOrder::kQuadtree, FineOrder::kWindowRaster}) {
@@ -240,8 +238,7 @@ TEST(layers, quadmamba_probe) {
   EXPECT_NE(values_of(model.network(images, {.record = nullptr, .probe = &other})), plain);
 }
 
-// ---- drop path
-// -------------------------------------------------------------------------------------------------------
+// ---- drop path ------------------------------------------------------------------------------------------------------
 
 /// The branches of the tiny network: their last weights, without which they are nothing.
 void silence_branches_but(const TestModel& model, std::int64_t block, int branch) {
@@ -295,8 +292,7 @@ TEST(layers, quadmamba_evaluation_drops_nothing) {
   EXPECT_EQ(values_of(plain.network(images, {})), values_of(dropping.network(images, {})));
 }
 
-// ---- training
-// --------------------------------------------------------------------------------------------------------
+// ---- training -------------------------------------------------------------------------------------------------------
 
 /// Three optimizer steps with drop path and drawn quadrants; the parameters after them.
 std::vector<double> train(const TestModel& model) {

@@ -54,8 +54,7 @@ inline std::int64_t projection_width(const CoreScanWeights& weights) {
   return weights.dt_projs_weight.dim(2) + 2 * weights.A_logs.dim(1);
 }
 
-// ---- quadtree
-// --------------------------------------------------------------------------------------------------------
+// ---- quadtree -------------------------------------------------------------------------------------------------------
 
 struct Place {
   std::int64_t i, j;
@@ -150,8 +149,7 @@ inline Tensor reference_quad_scan(const Tensor& x, const Tensor& projection, con
   return z;
 }
 
-// ---- cross
-// -----------------------------------------------------------------------------------------------------------
+// ---- cross ----------------------------------------------------------------------------------------------------------
 
 /// MODEL.md's cross scan: row-major, column-major, and both reversed.
 inline Tensor reference_cross_scan(const Tensor& x, const Tensor& projection, const CoreScanWeights& weights) {
