@@ -71,10 +71,13 @@ void copy_bytes(const Stream& stream, void* to, Device to_device, const void* fr
   // Streams of different GPUs do not wait for one another.
   if (between_gpus) wait_for(thread_stream(from_device));
   make_current(stream.device);
+  const bool from_cpu = from_device.type == DeviceType::kCpu, to_cpu = to_device.type == DeviceType::kCpu;
+  // The call would wait itself where memory is not pinned, but with the driver's lock held: a watchdog could not ask
+  // then what has become of a queued exchange with a rank that is gone.
+  if (to_cpu) wait_for(stream);
   // Memory that is not pinned is staged before the call returns, so the caller may change it at once.
   QM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)));
-  const bool from_cpu = from_device.type == DeviceType::kCpu;
-  if (between_gpus || to_device.type == DeviceType::kCpu || (from_cpu && is_pinned(from))) wait_for(stream);
+  if (between_gpus || to_cpu || (from_cpu && is_pinned(from))) wait_for(stream);
 }
 
 void copy_ahead(const Stream& stream, void* to, const void* from, std::size_t bytes) {
