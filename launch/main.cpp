@@ -125,6 +125,8 @@ void share_cores(const Environment& environment) {
 int main(int argc, char** argv) {
   // A file that outgrows the limit of `ulimit -f` is an error to report, not a reason to die.
   std::signal(SIGXFSZ, SIG_IGN);
+  // Nor is a reader of the output that is gone: Ctrl-C also ends the `tee` behind a run that is to save first.
+  std::signal(SIGPIPE, SIG_IGN);
   qm::catch_signals_of(argc > 1 ? argv[1] : nullptr);
   try {
     const qm::Environment environment;

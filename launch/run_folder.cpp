@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <string_view>
 
 #include "data/file.h"
 #include "kernels/base/error.h"
@@ -43,6 +44,15 @@ void append_line(std::ofstream& file, const std::string& line, const std::string
   file << line << '\n';
   file.flush();
   QM_CHECK(file, IoError, path, ": cannot be written (disk full?)");
+}
+
+/// step-N.h5, N of at least eight digits.
+bool is_of_step(const std::string& name) {
+  constexpr std::string_view kFront = "step-", kBack = ".h5";
+  if (!name.starts_with(kFront) || !name.ends_with(kBack)) return false;
+  const std::string_view number =
+      std::string_view(name).substr(kFront.size(), name.size() - kFront.size() - kBack.size());
+  return number.size() >= 8 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
 }
 
 }  // namespace
@@ -129,8 +139,7 @@ void RunFolder::remove_leftovers() const {
 std::vector<std::string> RunFolder::checkpoints() const {
   std::vector<std::string> paths;
   for (const auto& entry : fs::directory_iterator(path_ + "/checkpoints")) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("step-") && name.ends_with(".h5")) paths.push_back(entry.path());
+    if (is_of_step(entry.path().filename())) paths.push_back(entry.path());
   }
   std::sort(paths.rbegin(), paths.rend());  // steps are zero-padded: names sort as numbers
   return paths;
@@ -147,10 +156,16 @@ std::string RunFolder::best_path() const { return path_ + "/checkpoints/best.h5"
 bool RunFolder::has_checkpoints() const { return !checkpoints().empty() || fs::exists(best_path()); }
 
 void RunFolder::prune(std::int64_t keep, std::int64_t step) const {
+  std::error_code ignored;  // a checkpoint that cannot be removed costs space, not the run
   std::vector<std::string> paths = checkpoints();
-  std::erase_if(paths, [newest = checkpoint_path(step)](const std::string& path) { return path > newest; });
+  const auto kept = std::ranges::find_if(
+      paths, [newest = checkpoint_path(step)](const std::string& path) { return path <= newest; });
+  for (auto path = paths.begin(); path != kept && sets_aside_; ++path) {
+    const fs::path from = *path;
+    fs::rename(from, from.parent_path() / ("old-" + from.filename().string()), ignored);
+  }
+  paths.erase(paths.begin(), kept);
   for (std::size_t i = static_cast<std::size_t>(keep); i < paths.size(); ++i) {
-    std::error_code ignored;  // a checkpoint that cannot be removed costs space, not the run
     if (!fault_point("prune")) fs::remove(paths[i], ignored);
   }
 }

@@ -62,12 +62,16 @@ class RunFolder {
   /// Of the step-*.h5 up to `step`, removes all but the `keep` newest. Later ones are damaged ones that the run was not
   /// resumed from; they must not push out good ones.
   void prune(std::int64_t keep, std::int64_t step) const;
+  /// The run's steps are counted anew, and lower: from the next prune() on, step-*.h5 of later steps are kept as
+  /// old-step-*.h5, which nothing resumes from. Until then, without a checkpoint of the new count, they are the newest.
+  void set_later_checkpoints_aside() { sets_aside_ = true; }
 
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;
   std::ofstream log_, metrics_;
   std::int64_t metrics_lines_ = 0;
+  bool sets_aside_ = false;
 };
 
 }  // namespace qm

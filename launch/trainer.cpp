@@ -195,6 +195,7 @@ void Trainer::move_to_other_batches(std::int64_t saved_global_batch) {
   if (state_.step == before) return;
   folder_->log(concat("with a global batch of ", state_.global_batch, " instead of ", saved_global_batch,
                       " or other data: step ", before, " becomes step ", state_.step));
+  if (state_.step < before) folder_->set_later_checkpoints_aside();
 }
 
 void Trainer::share_state_with_ranks() {

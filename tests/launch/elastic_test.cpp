@@ -87,6 +87,26 @@ TEST(faults, another_global_batch_is_refused_with_a_diff_unless_asked_for) {
   EXPECT_TRUE(std::filesystem::exists(project.checkpoint("run", 20)));
 }
 
+TEST(faults, a_run_whose_steps_became_fewer_goes_on_from_its_own_checkpoints) {
+  const SmallProject project;
+  const auto train = [&](int batch, int steps, const Strings& options) {
+    const ProgramResult result = project.train(
+        "run", {.resume = true,
+                .settings = {concat("train.global_batch=", batch), "mix.group=4", concat("train.max_steps=", steps),
+                             "checkpoint.every_epochs=0", "checkpoint.every_steps=2"},
+                .options = options});
+    EXPECT_TRUE(result.succeeded()) << result.describe();
+    return result.out;
+  };
+  train(12, 8, {});
+  const std::string before = project.checkpoint("run", 8);
+  const std::string hash = project.hash(before);
+  EXPECT_NE(train(24, 6, {"--allow-change"}).find("step 8 becomes step 4"), std::string::npos);
+  EXPECT_NE(train(24, 7, {}).find("resuming from " + project.checkpoint("run", 6)), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(before));
+  EXPECT_EQ(project.hash(std::filesystem::path(before).replace_filename("old-step-00000008.h5")), hash);
+}
+
 TEST(faults, an_average_may_begin_where_it_is_asked_for) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=5", "train.ema_decay=0"}});

@@ -270,5 +270,17 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
 }
 
+TEST(faults, a_reader_that_is_gone_does_not_keep_a_run_from_saving) {
+  const SmallProject project;
+  // As Ctrl-C leaves a run that is piped to `tee`: that one is gone before the run says that it saves.
+  Strings arguments{"bash", "-c", "{ \"$0\" \"$@\"; echo $? >&2; } | true", path_of_quadmamba()};
+  for (const std::string& each : project.train_arguments("run", {.options = {"--fault=int@step:6"}})) {
+    arguments.push_back(each);
+  }
+  const ProgramResult result = run_program(arguments);
+  EXPECT_TRUE(result.error.ends_with("\n75\n")) << result.describe();
+  EXPECT_TRUE(fs::exists(project.checkpoint("run", 5)) || fs::exists(project.checkpoint("run", 6)));
+}
+
 }  // namespace
 }  // namespace qm
