@@ -62,6 +62,7 @@ struct LoadedImage {
   std::vector<std::uint8_t> bytes;
   std::int64_t height = 0, width = 0;
   std::string cause;  // why it is bad; empty for a good one
+  std::exception_ptr failure;  // what kept it from being read or judged, which it is not to blame for
 };
 
 /// `image` as options want it stored, or nothing where it can stay as it is.
@@ -81,6 +82,11 @@ LoadedImage load(const PackSource& source, const SourceImage& place, const PackO
   LoadedImage loaded;
   try {
     loaded.bytes = source.read(place);
+  } catch (...) {
+    loaded.failure = std::current_exception();
+    return loaded;
+  }
+  try {
     Image image = decode_image(loaded.bytes);
     if (auto other = changed(image, loaded.bytes, options)) {
       image = std::move(*other);
@@ -90,10 +96,12 @@ LoadedImage load(const PackSource& source, const SourceImage& place, const PackO
              " pixels; a side has at most ", UINT16_MAX);
     loaded.height = image.height;
     loaded.width = image.width;
-  } catch (const std::exception& error) {
+  } catch (const IoError& error) {
     std::string_view cause = error.what();
     if (cause.starts_with(place.name + ": ")) cause.remove_prefix(place.name.size() + 2);
     loaded.cause = cause;
+  } catch (...) {
+    loaded.failure = std::current_exception();  // out of memory, say
   }
   return loaded;
 }
@@ -307,6 +315,7 @@ class Packer {
     for (std::size_t i = 0; i < ids.size(); ++i) batch[i] = load(source_, source_.images()[ids[i]], options_);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const SourceImage& image = source_.images()[ids[i]];
+      if (batch[i].failure) std::rethrow_exception(batch[i].failure);
       if (!batch[i].cause.empty()) {
         skip({image.name, batch[i].cause});
         continue;
@@ -317,7 +326,8 @@ class Packer {
   }
 
   /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or
-  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause.
+  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause, and if one is good by now the
+  /// shard is not kept.
   bool keep(std::int64_t number, std::span<const std::size_t> order) {
     const std::string path = finished_path(number);
     if (path.empty()) return false;
@@ -331,13 +341,18 @@ class Packer {
     for (const std::uint64_t id : index->id) {
       if (lacking.erase(id) == 0) return false;
     }
+    std::vector<BadImage> bad;
+    for (const std::uint64_t id : lacking) {
+      const SourceImage& image = source_.images()[id];
+      const LoadedImage loaded = load(source_, image, options_);
+      if (loaded.failure) std::rethrow_exception(loaded.failure);
+      if (loaded.cause.empty()) return false;
+      bad.push_back({image.name, loaded.cause});
+    }
     for (std::size_t i = 0; i < index->label.size(); ++i) {
       count(index->label[i], index->offset[i + 1] - index->offset[i]);
     }
-    for (const std::uint64_t id : lacking) {
-      const SourceImage& image = source_.images()[id];
-      skip({image.name, load(source_, image, options_).cause});
-    }
+    for (const BadImage& image : bad) skip(image);
     ++report_.kept_shards;
     progress_.kept += static_cast<std::int64_t>(order.size());
     advance(order.size());

@@ -247,8 +247,8 @@ void Trainer::run() {
 void Trainer::train() {
   if (state_.evaluation_pending) evaluate_and_save();
   loader_ = make_loader();
-  if (!finished_run()) put_batches(state_.step);
   log_.start(state_.step);
+  if (!finished_run()) put_batches(state_.step);
   while (!finished_run()) {
     check_stop(communicator_);
     fault_point("step");
