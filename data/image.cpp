@@ -179,18 +179,29 @@ class JpegDecoder {
             (box.left + box.width + shrink - 1) / shrink - left};
   }
 
-  /// `block` is the side of a block in pixels. Upsampled chroma depends on the neighbouring block's: a margin of an iMCU, the smallest unit of whole blocks,
-  /// makes the pixels inside those of a full decode.
+  /// Whether the columns and rows around a box can be left out. Not where smoothing looks at blocks further away, which it
+  /// does in progressive images that lack scans; nor where libjpeg enlarges coarse chroma's blocks as it shrinks the
+  /// others, since its crop then leaves out too many of them.
+  bool can_leave_out(std::int64_t block) const {
+    const int coarsest = std::max(info_.max_h_samp_factor, info_.max_v_samp_factor);
+    return !info_.progressive_mode && (block == DCTSIZE || coarsest <= 2);
+  }
+
+  /// `block` is the side of a block in pixels. Upsampled chroma depends on the neighbouring block's: a margin of an iMCU,
+  /// the smallest unit of whole blocks, makes the pixels inside those of a full decode.
   void read_box(const Box& box, std::int64_t block, std::uint8_t* pixels, std::uint8_t* row) {
     const std::int64_t unit_rows = std::int64_t{info_.max_v_samp_factor} * block;
     const std::int64_t unit_columns = std::int64_t{info_.max_h_samp_factor} * block;
     jpeg_start_decompress(&info_);
-    JDIMENSION left = static_cast<JDIMENSION>(std::max<std::int64_t>(box.left - unit_columns, 0));
-    const std::int64_t right = std::min<std::int64_t>(box.left + box.width + unit_columns, info_.output_width);
-    JDIMENSION width = static_cast<JDIMENSION>(right) - left;
-    if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);  // widens the two to whole units
-    const std::int64_t skipped = box.top / unit_rows * unit_rows - unit_rows;
-    if (skipped > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(skipped));
+    JDIMENSION left = 0;
+    if (can_leave_out(block)) {
+      left = static_cast<JDIMENSION>(std::max<std::int64_t>(box.left - unit_columns, 0));
+      const std::int64_t right = std::min<std::int64_t>(box.left + box.width + unit_columns, info_.output_width);
+      JDIMENSION width = static_cast<JDIMENSION>(right) - left;
+      if (width < info_.output_width) jpeg_crop_scanline(&info_, &left, &width);  // widens the two to whole units
+      const std::int64_t skipped = box.top / unit_rows * unit_rows - unit_rows;
+      if (skipped > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(skipped));
+    }
     const bool has_ink = info_.out_color_space == JCS_CMYK;
     const std::int64_t first = box.left - static_cast<std::int64_t>(left);
     while (info_.output_scanline < box.top + box.height) {

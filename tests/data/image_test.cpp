@@ -244,6 +244,45 @@ TEST(data, image_damage_is_an_error_or_an_image) {
   }
 }
 
+/// With the luma's sampling factors, the chroma's being 1.
+Bytes jpeg_of(const Image& image, int horizontal, int vertical, bool progressive) {
+  jpeg_compress_struct info;
+  jpeg_error_mgr errors;
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* buffer = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &buffer, &size);
+  info.image_height = static_cast<JDIMENSION>(image.height);
+  info.image_width = static_cast<JDIMENSION>(image.width);
+  info.input_components = 3;
+  info.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&info);
+  info.comp_info[0].h_samp_factor = horizontal;
+  info.comp_info[0].v_samp_factor = vertical;
+  if (progressive) jpeg_simple_progression(&info);
+  jpeg_start_compress(&info, TRUE);
+  while (info.next_scanline < info.image_height) {
+    auto* row = const_cast<JSAMPLE*>(image.pixels.data()) + std::size_t{info.next_scanline} * info.image_width * 3;
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  Bytes bytes(buffer, buffer + size);
+  std::free(buffer);
+  return bytes;
+}
+
+/// A JPEG that ends, in good order, after its first `scans` scans.
+Bytes first_scans(const Bytes& bytes, int scans) {
+  const Bytes start{0xff, 0xda};
+  auto end = bytes.begin();
+  for (int scan = 0; scan <= scans; ++scan) end = std::search(end + (scan > 0), bytes.end(), start.begin(), start.end());
+  Bytes result(bytes.begin(), end);
+  result.insert(result.end(), {0xff, 0xd9});
+  return result;
+}
+
 TEST(data, image_region_equals_a_full_decode) {
   std::uint32_t random = 1;
   const auto below = [&](std::int64_t bound) {
@@ -255,6 +294,9 @@ TEST(data, image_region_equals_a_full_decode) {
   for (const auto& sample : kSamples) files.push_back(bytes_of(sample));
   const std::uint8_t inks[] = {200, 100, 50, 220};
   files.push_back(flat_ink_jpeg(inks, JCS_CMYK));
+  files.push_back(jpeg_of(gradient_image(130, 200), 4, 2, false));
+  const Bytes progressive = jpeg_of(gradient_image(130, 200), 2, 2, true);
+  for (const int scans : {1, 3, 5}) files.push_back(first_scans(progressive, scans));
   for (const Bytes& bytes : files) {
     const Image whole = decode_image(bytes);
     for (int round = 0; round < 40; ++round) {
@@ -296,8 +338,7 @@ Image whole_at(const Bytes& bytes, std::int64_t shrink) {
       .image;
 }
 
-TEST(data, image_scaled_region_is_no_larger_than_needed) {
-  const Bytes bytes = encode_jpeg(gradient_image(203, 331), 90);
+void expect_scaled_regions_as_needed(const Bytes& bytes) {
   const auto region = [&](const Box& box, ImageSize least) {
     return decode_scaled_region(bytes, [&](ImageSize) { return box; }, least);
   };
@@ -328,6 +369,11 @@ TEST(data, image_scaled_region_is_no_larger_than_needed) {
       EXPECT_DOUBLE_EQ(larger.box.height, shrink > 1 ? 2 * scaled.box.height : scaled.box.height);
     }
   }
+}
+
+TEST(data, image_scaled_region_is_no_larger_than_needed) {
+  expect_scaled_regions_as_needed(encode_jpeg(gradient_image(203, 331), 90));
+  expect_scaled_regions_as_needed(jpeg_of(gradient_image(203, 331), 4, 2, false));
   const Bytes png = encode_png(noise_image(64, 64, 3));
   const ScaledRegion whole =
       decode_scaled_region(png, [](ImageSize) { return Box{8, 16, 32, 40}; }, ImageSize{1, 1});
