@@ -37,7 +37,7 @@ struct TrainingState {
   std::int64_t world_size = 0;  ///< ranks of the run that wrote it
   std::int64_t global_batch = 0;
   std::int64_t metrics_lines = 0;  ///< of metrics.jsonl at this step
-  std::uint64_t data_digest = 0;   ///< ShardSet::digest() of the training set
+  std::uint64_t data_digest = 0;   ///< of the training set, and what its order depends on
 
   friend bool operator==(const TrainingState&, const TrainingState&) = default;
 };

@@ -39,13 +39,23 @@ ShardSet open_shards(const std::string& folder, const std::string& split, Commun
   return ShardSet(folder, split);
 }
 
+/// What the order of samples depends on: the samples, and how many each shard has where windows are shuffled.
+std::uint64_t order_digest(const ShardSet& shards, const LoaderConfig& loader) {
+  constexpr std::uint64_t kPrime = 0x100000001b3;  // of 64-bit FNV-1a
+  std::uint64_t digest = shards.digest();
+  if (loader.window > 0) {
+    for (const std::int64_t size : shards.shard_sizes()) digest = (digest ^ static_cast<std::uint64_t>(size)) * kPrime;
+  }
+  return digest;
+}
+
 /// Hosts may hold other files under the same names: steps would not match, or gradients of other samples be summed.
 void check_same_on_ranks(Recipe recipe, const ShardSet& train, const ShardSet& val, Communicator& communicator) {
   recipe.name.clear();
   recipe.data.path.clear();
   recipe.data.threads = recipe.data.prefetch = 1;
   const std::vector<std::string> all =
-      communicator.all_gather_bytes(concat(recipe.to_toml(), train.digest(), " ", val.digest()));
+      communicator.all_gather_bytes(concat(recipe.to_toml(), order_digest(train, loader_config(recipe)), " ", val.digest()));
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     QM_CHECK(all[rank] == all[0], ConfigError, "rank ", rank, " has another recipe or other data than rank 0");
   }
@@ -105,7 +115,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   state_ = {.seed = recipe.seed,
             .world_size = communicator.size(),
             .global_batch = recipe.train.global_batch,
-            .data_digest = train_shards_.digest()};
+            .data_digest = order_digest(train_shards_, loader_config(recipe))};
 
   if (is_main()) {
     folder_ = std::make_unique<RunFolder>(options.run_folder);

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 
+#include "data/pack.h"
 #include "tests/launch/small_project.h"
 
 namespace qm {
@@ -126,6 +127,27 @@ TEST(faults, other_data_is_refused_unless_asked_for) {
   arguments.push_back("--allow-change");
   const ProgramResult result = run_quadmamba(arguments);
   EXPECT_TRUE(result.succeeded()) << result.describe();
+}
+
+TEST(faults, the_same_data_in_other_shards_is_refused_where_windows_are_shuffled) {
+  const SmallProject project;
+  const std::string others = project / "three";
+  for (const char* split : {"train", "val"}) {
+    pack({.input = project / concat("images/", split), .split = split, .output = others, .shards = 3, .threads = 1});
+  }
+  for (const bool window : {false, true}) {
+    const std::string run = window ? "window" : "full", shuffle = concat("data.shuffle=\"", run, "\"");
+    project.expect_train(run, {.settings = {"train.max_steps=3", shuffle, "data.shuffle_window=10"}});
+    Strings arguments = project.train_arguments(
+        run, {.resume = true, .settings = {"train.max_steps=6", shuffle, "data.shuffle_window=10"}});
+    *std::find(arguments.begin(), arguments.end(), project.data()) = others;
+    const ProgramResult result = run_quadmamba(arguments);
+    if (window) {
+      expect_refused(result, {"training data: digest "});
+    } else {
+      EXPECT_TRUE(result.succeeded()) << result.describe();
+    }
+  }
 }
 
 TEST(faults, another_model_is_refused_with_the_recipes_difference) {
