@@ -66,25 +66,32 @@ Bytes damaged(Bytes bytes, Random& random) {
   return bytes;
 }
 
-/// Feeds damaged copies of `seeds` to `read` for a while; only IoErrors may come out of it.
-void fuzz(const std::vector<Bytes>& seeds, const std::function<void(const Bytes&)>& read) {
+/// Calls round() for a while; only IoErrors may come out of it, of some of its calls.
+void fuzz(const char* what, const std::function<void(Random&)>& round) {
   Random random;
   std::int64_t rounds = 0, refused = 0;
   const auto start = std::chrono::steady_clock::now();
   while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < kSecondsEach) {
-    // In memory of exactly its size, so that a sanitizer sees every byte beyond it.
-    const Bytes bytes = damaged(seeds[random.below(seeds.size())], random);
     ++rounds;
     try {
-      read(bytes);
+      round(random);
     } catch (const IoError& error) {
       ++refused;
       ASSERT_STRNE(error.what(), "");
     }
   }
-  std::printf("%lld inputs, %lld refused\n", static_cast<long long>(rounds), static_cast<long long>(refused));
+  std::printf("%lld %s, %lld refused\n", static_cast<long long>(rounds), what, static_cast<long long>(refused));
   EXPECT_GT(refused, 0);
   EXPECT_LT(refused, rounds);
+}
+
+/// Feeds damaged copies of `seeds` to `read`.
+void fuzz(const std::vector<Bytes>& seeds, const std::function<void(const Bytes&)>& read) {
+  fuzz("inputs", [&](Random& random) {
+    // In memory of exactly its size, so that a sanitizer sees every byte beyond it.
+    const Bytes bytes = damaged(seeds[random.below(seeds.size())], random);
+    read(bytes);
+  });
 }
 
 TEST(data, fuzz_slow_image_decoders) {
@@ -197,36 +204,24 @@ TEST(data, fuzz_slow_shard_indexes) {
   const Bytes file = bytes_of_file(path);
   const Bytes images(file.begin() + static_cast<std::ptrdiff_t>(sound.data.begin),
                      file.begin() + static_cast<std::ptrdiff_t>(sound.data.end));
-  Random random;
-  std::int64_t rounds = 0, refused = 0;
-  const auto start = std::chrono::steady_clock::now();
-  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < kSecondsEach) {
+  fuzz("indexes", [&](Random& random) {
     ShardIndex index = sound;
     change(index, random);
-    ++rounds;
-    try {
-      MemoryImage image;
-      write_shard_index(image, index);
-      AtomicFile damaged(path);
-      write_guarded(damaged, FileKind::kShard, image, index.data);
-      damaged.write(index.data.begin, images);
-      damaged.finish();
-      damaged.publish();
-      const ShardSet set(folder.path(), "train");
-      Bytes bytes;
-      for (std::int64_t i = 0; i < set.size(); ++i) {
-        set.read(i, bytes);
-        decode_image(bytes);
-      }
-      verify_shard(path);
-    } catch (const IoError& error) {
-      ++refused;
-      ASSERT_STRNE(error.what(), "");
+    MemoryImage image;
+    write_shard_index(image, index);
+    AtomicFile damaged(path);
+    write_guarded(damaged, FileKind::kShard, image, index.data);
+    damaged.write(index.data.begin, images);
+    damaged.finish();
+    damaged.publish();
+    const ShardSet set(folder.path(), "train");
+    Bytes bytes;
+    for (std::int64_t i = 0; i < set.size(); ++i) {
+      set.read(i, bytes);
+      decode_image(bytes);
     }
-  }
-  std::printf("%lld indexes, %lld refused\n", static_cast<long long>(rounds), static_cast<long long>(refused));
-  EXPECT_GT(refused, 0);
-  EXPECT_LT(refused, rounds);
+    verify_shard(path);
+  });
 }
 
 }  // namespace

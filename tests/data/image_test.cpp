@@ -129,9 +129,9 @@ Image gradient_image(std::int64_t height, std::int64_t width) {
   return image;
 }
 
-/// A JPEG of one colour, stored as four inverted components (Adobe's CMYK), transformed to YCCK or not.
-Bytes flat_ink_jpeg(const std::uint8_t (&stored)[4], J_COLOR_SPACE stored_as) {
-  constexpr int kExtent = 16;
+/// A JPEG as libjpeg writes it. `setup(info)` says what it holds and how; row_of(y) is row y's numbers.
+template <class Setup, class RowOf>
+Bytes written_by_libjpeg(Setup setup, RowOf row_of) {
   jpeg_compress_struct info;
   jpeg_error_mgr errors;
   info.err = jpeg_std_error(&errors);
@@ -139,24 +139,34 @@ Bytes flat_ink_jpeg(const std::uint8_t (&stored)[4], J_COLOR_SPACE stored_as) {
   unsigned char* buffer = nullptr;
   unsigned long size = 0;
   jpeg_mem_dest(&info, &buffer, &size);
-  info.image_width = info.image_height = kExtent;
-  info.input_components = 4;
-  info.in_color_space = JCS_CMYK;
-  jpeg_set_defaults(&info);
-  jpeg_set_colorspace(&info, stored_as);
-  jpeg_set_quality(&info, 100, TRUE);
+  setup(info);
   jpeg_start_compress(&info, TRUE);
-  Bytes row;
-  for (int x = 0; x < kExtent; ++x) row.insert(row.end(), stored, stored + 4);
-  for (int y = 0; y < kExtent; ++y) {
-    std::uint8_t* pointer = row.data();
-    jpeg_write_scanlines(&info, &pointer, 1);
+  while (info.next_scanline < info.image_height) {
+    auto* row = const_cast<JSAMPLE*>(row_of(info.next_scanline));
+    jpeg_write_scanlines(&info, &row, 1);
   }
   jpeg_finish_compress(&info);
   jpeg_destroy_compress(&info);
   Bytes bytes(buffer, buffer + size);
   std::free(buffer);
   return bytes;
+}
+
+/// A JPEG of one colour, stored as four inverted components (Adobe's CMYK), transformed to YCCK or not.
+Bytes flat_ink_jpeg(const std::uint8_t (&stored)[4], J_COLOR_SPACE stored_as) {
+  constexpr int kExtent = 16;
+  Bytes row;
+  for (int x = 0; x < kExtent; ++x) row.insert(row.end(), stored, stored + 4);
+  return written_by_libjpeg(
+      [&](jpeg_compress_struct& info) {
+        info.image_width = info.image_height = kExtent;
+        info.input_components = 4;
+        info.in_color_space = JCS_CMYK;
+        jpeg_set_defaults(&info);
+        jpeg_set_colorspace(&info, stored_as);
+        jpeg_set_quality(&info, 100, TRUE);
+      },
+      [&](std::size_t) { return row.data(); });
 }
 
 /// Where a JPEG's frame header keeps height and width (two bytes each).
@@ -246,31 +256,18 @@ TEST(data, image_damage_is_an_error_or_an_image) {
 
 /// With the luma's sampling factors, the chroma's being 1.
 Bytes jpeg_of(const Image& image, int horizontal, int vertical, bool progressive) {
-  jpeg_compress_struct info;
-  jpeg_error_mgr errors;
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  info.image_height = static_cast<JDIMENSION>(image.height);
-  info.image_width = static_cast<JDIMENSION>(image.width);
-  info.input_components = 3;
-  info.in_color_space = JCS_RGB;
-  jpeg_set_defaults(&info);
-  info.comp_info[0].h_samp_factor = horizontal;
-  info.comp_info[0].v_samp_factor = vertical;
-  if (progressive) jpeg_simple_progression(&info);
-  jpeg_start_compress(&info, TRUE);
-  while (info.next_scanline < info.image_height) {
-    auto* row = const_cast<JSAMPLE*>(image.pixels.data()) + std::size_t{info.next_scanline} * info.image_width * 3;
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  Bytes bytes(buffer, buffer + size);
-  std::free(buffer);
-  return bytes;
+  return written_by_libjpeg(
+      [&](jpeg_compress_struct& info) {
+        info.image_height = static_cast<JDIMENSION>(image.height);
+        info.image_width = static_cast<JDIMENSION>(image.width);
+        info.input_components = 3;
+        info.in_color_space = JCS_RGB;
+        jpeg_set_defaults(&info);
+        info.comp_info[0].h_samp_factor = horizontal;
+        info.comp_info[0].v_samp_factor = vertical;
+        if (progressive) jpeg_simple_progression(&info);
+      },
+      [&](std::size_t y) { return image.pixels.data() + y * static_cast<std::size_t>(image.width) * 3; });
 }
 
 /// A JPEG that ends, in good order, after its first `scans` scans.
