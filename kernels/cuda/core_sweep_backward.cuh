@@ -12,7 +12,7 @@
 // float.
 #pragma once
 
-#include "kernels/cuda/core_sweep.cuh"
+#include "kernels/cuda/core_sweep_scan.cuh"
 
 namespace qm::cuda {
 
@@ -35,6 +35,9 @@ struct SweepShares {
   __device__ __forceinline__ static int BC_at(int row, int column) { return rank_at(kTile, 2 * row + column); }
 };
 
+/// (channel, token) in rows of 24, so that fragments are read without bank conflicts.
+using SweepProduct = bfloat16[kWarp][kTile + 8];
+
 template <class Kind>
 struct SweepBackwardShared {
   SweepShared<Kind> directions[2];
@@ -53,70 +56,36 @@ struct SweepBackwardShared {
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
 };
 
-/// What the copy warps of a direction move.
+/// What the token warp of a direction does with the shares of a tile when all have been written: it stores their sums.
 template <class Kind>
-class SweepBackwardCopies {
+class SweepShareSums {
  public:
-  __device__ __forceinline__ SweepBackwardCopies(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
-      : b_(backward),
-        p_(backward.sweep),
-        w_(p_, true, shared.directions[is_reversed(p_)]),
-        tiles_(shared.warp(is_reversed(p_) ? p_.warps : 0)),
-        shares_(shared.shares[is_reversed(p_)]) {}
+  using Shares = SweepShares<Kind>[2][Kind::kWarps];  ///< of a direction; tile after tile uses one buffer, then the other
 
-  /// All images of the block, one after another.
-  __device__ __forceinline__ void bring() {
-    unsigned uses = 0;
-    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.bring(image, uses, *this);
-  }
-  __device__ __forceinline__ void store() {
-    unsigned uses = 0;
-    for (std::int64_t image = blockIdx.x; image < p_.batch; image += gridDim.x) w_.store(image, uses, *this);
-  }
+  __device__ __forceinline__ SweepShareSums(const SweepBackward& backward, const SweepDirection& direction,
+                                            const Shares& shares)
+      : b_(backward), p_(backward.sweep), skipped_(direction.skipped), shares_(shares) {}
 
-  // ---- called by these ----
-
-  __device__ __forceinline__ void begin() {
-    x_ = w_.image_of(p_.x, p_.length);
-    grad_z_ = w_.image_of(b_.grad_z, p_.out_length());
-    grad_s_ = w_.image_of(b_.grad_s, p_.length);
-    projections_at_ = w_.projections_of_image();
-    projections_ = kept(p_.projection + projections_at_);
-  }
-  __device__ __forceinline__ void start(const SweepPlaces& places, int buffer) const {
-    start(places.first, tiles_.u[buffer], tiles_.grad_y[buffer]);
-    if (w_.has_seconds(places)) start(places.second, tiles_.u[kSeconds], tiles_.grad_y[kSeconds]);
-    w_.copy_projections(projections_, places, buffer);
-  }
-  __device__ __forceinline__ void start_partial(int tile, const SweepPlaces& places, int buffer) const {
-    w_.copy_rows(grad_s_, w_.results(tile, places), tiles_.grad_u[buffer]);
-  }
-  __device__ __forceinline__ void put(const SweepPlaces& places, int buffer) const {
-    if (w_.has_seconds(places)) {
-      w_.add_rows(tiles_.u[buffer], tiles_.u[kSeconds]);
-      w_.add_rows(tiles_.grad_y[buffer], tiles_.grad_y[kSeconds]);
-    }
-    w_.put_projections(places, buffer);
-  }
-  __device__ __forceinline__ void finish(int step, const SweepPlaces& places, int buffer) const {
-    const int tile = w_.tile_of(step);
-    w_.store_rows(grad_s_, w_.results(tile, places), tiles_.grad_u[buffer]);
-    w_.each_result_word(tile, places, [&](int row, int word, int offset) {
-      const int column = 2 * word - w_.skipped;  // of (δ | B | C)
-      store_word(column, sum_of_shares(row, column, buffer), sum_of_shares(row, column + 1, buffer),
-                 projections_at_ + offset);
-    });
+  /// `word`: of a row of the tile; `at`: where it lies in grad_projection.
+  __device__ __forceinline__ void store(int row, int word, int buffer, std::int64_t at) const {
+    const int column = 2 * word - skipped_;  // of (δ | B | C)
+    store_word(column, sum(row, column, buffer), sum(row, column + 1, buffer), at);
   }
 
  private:
-  using Warp = typename SweepBackwardShared<Kind>::Warp;
-  static constexpr int kSeconds = Kind::kTiles - 1;
-
-  __device__ __forceinline__ void start(int token, SweepTile& u, SweepTile& grad_y) const {
-    w_.copy_rows(x_, w_.rows_of(token), u);
-    w_.copy_rows(grad_z_, w_.rows_of(w_.output_of(token)), grad_y);
+  /// 0 where the column is not one.
+  __device__ __forceinline__ float sum(int row, int column, int buffer) const {
+    if (!is_column(column)) return 0.0f;
+    const int from = column < p_.rank ? SweepShares<Kind>::rank_at(row, column + skipped_)
+                                      : SweepShares<Kind>::BC_at(row, column - p_.rank);
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < Kind::kWarps; ++warp) {
+      const float share = shares_[buffer][warp].sum[from];  // read in any case, so that none waits for the one before
+      sum += warp < p_.warps ? share : 0.0f;
+    }
+    return column == p_.rank ? kLn2 * sum : sum;
   }
-
   /// Half of a direction's first or last word may be another's.
   __device__ __forceinline__ void store_word(int column, float low, float high, std::int64_t at) const {
     const bool first = is_column(column), second = is_column(column + 1);
@@ -132,32 +101,14 @@ class SweepBackwardCopies {
       b_.grad_projection[at + 1] = from_real<bfloat16>(high);
     }
   }
-  /// 0 where the column is not one.
-  __device__ __forceinline__ float sum_of_shares(int row, int column, int buffer) const {
-    if (!is_column(column)) return 0.0f;
-    const int from = column < p_.rank ? SweepShares<Kind>::rank_at(row, column + w_.skipped)
-                                      : SweepShares<Kind>::BC_at(row, column - p_.rank);
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < Kind::kWarps; ++warp) {
-      const float share = shares_[buffer][warp].sum[from];  // read in any case, so that none waits for the one before
-      sum += warp < p_.warps ? share : 0.0f;
-    }
-    return column == p_.rank ? kLn2 * sum : sum;
-  }
   __device__ __forceinline__ bool is_column(int column) const {
     return static_cast<unsigned>(column) < static_cast<unsigned>(p_.rank + 2);
   }
 
   const SweepBackward& b_;
   const Sweep& p_;
-  SweepCopyWarp<Kind, sizeof(Warp)> w_;
-  Warp& tiles_;  ///< of the first warp
-  SweepShares<Kind> (&shares_)[2][Kind::kWarps];
-  const bfloat16 *x_ = nullptr, *grad_z_ = nullptr;
-  bfloat16* grad_s_ = nullptr;
-  const bfloat16* projections_ = nullptr;
-  std::int64_t projections_at_ = 0;  ///< where the image's begin, and those of their gradients
+  int skipped_;
+  const Shares& shares_;
 };
 
 /// Sums of a tile's products over a warp's channels, and of ∂x δ over tokens.
@@ -243,15 +194,14 @@ class SweepSums {
   float grad_weight_[2][Kind::kRankTiles][4] = {};
 };
 
-/// What the others do.
+/// What a scanning warp does.
 template <class Kind>
 class SweepBackwardScan {
  public:
   __device__ __forceinline__ SweepBackwardScan(const SweepBackward& backward, SweepBackwardShared<Kind>& shared)
       : b_(backward),
-        w_(backward.sweep, true),
+        w_(backward.sweep, true, shared.directions),
         mine_(shared.warp(warp_index())),
-        direction_(shared.directions[w_.reversed]),
         shares_(shared.shares[w_.reversed]),
         sums_(w_) {
     load_weights(w_, mine_.weights);
@@ -259,38 +209,56 @@ class SweepBackwardScan {
 
   /// All images of the block, one after another; their weights' gradients are summed on the way.
   __device__ __forceinline__ void run() {
-    unsigned uses = 0;
-    for (std::int64_t image = blockIdx.x; image < w_.p.batch; image += gridDim.x) {
-      states_ = w_.states(image);
-      carry_ = 0;
-      float before = state_before(0);
-      w_.walk(direction_.signals, uses, [&](int step, int buffer) {
-        const float before_next = state_before(step + 1);
-        scan(w_.tile_of(step), buffer, w_.adds(step), before);
-        __syncwarp();
-        sums_.over_channels(mine_.product, mine_.weights, shares_[buffer][w_.warp]);
-        sums_.over_tokens(mine_.product[0], direction_.tokens[buffer]);
-        before = before_next;
-      });
-    }
+    before_ = state_before(w_.start());
+    w_.walk(*this);
     store_weight_sums();
   }
 
+  // ---- called by walk() ----
+
+  __device__ __forceinline__ void bring(const SweepRows<Kind>& rows, int buffer) const {
+    w_.copy_rows(w_.p.x, rows.token[0], mine_.u[buffer]);
+    w_.copy_rows(b_.grad_z, rows.output(0), mine_.grad_y[buffer]);
+    if (!rows.has_seconds()) return;
+    w_.copy_rows(w_.p.x, rows.token[Kind::kTokens - 1], mine_.u[Kind::kTiles - 1]);
+    w_.copy_rows(b_.grad_z, rows.output(Kind::kTokens - 1), mine_.grad_y[Kind::kTiles - 1]);
+  }
+  __device__ __forceinline__ void bring_partial(const SweepRows<Kind>& rows, int buffer) const {
+    w_.copy_rows(b_.grad_s, rows.result(), mine_.grad_u[buffer]);
+  }
+  __device__ __forceinline__ void put(const SweepRows<Kind>& rows, int buffer) const {
+    if (!rows.has_seconds()) return;
+    w_.add_tile(mine_.u[buffer], mine_.u[Kind::kTiles - 1]);
+    w_.add_tile(mine_.grad_y[buffer], mine_.grad_y[Kind::kTiles - 1]);
+  }
+  __device__ __forceinline__ void scan(const SweepPlace& place, const SweepPlace& next,
+                                       const SweepTokens<Kind>& tokens, int buffer) {
+    const float before_next = state_before(next);
+    if (place.step == 0) carry_ = 0;
+    scan(w_.tile_of(place), tokens, buffer, w_.adds(place));
+    __syncwarp();
+    sums_.over_channels(mine_.product, mine_.weights, shares_[buffer][w_.warp]);
+    sums_.over_tokens(mine_.product[0], tokens);
+    before_ = before_next;
+  }
+  __device__ __forceinline__ void store(const SweepPlace&, const SweepRows<Kind>& rows, int buffer) const {
+    w_.store_rows(b_.grad_s, rows.result(), mine_.grad_u[buffer]);
+  }
+
  private:
-  /// The state before the tile of a step, 0 beyond the last; on its way from memory while the tile before is scanned.
-  __device__ __forceinline__ float state_before(int step) const {
-    return w_.active && step < w_.p.tiles ? states_[static_cast<std::int64_t>(w_.tile_of(step)) * w_.p.channels] : 0.0f;
+  /// The state before a tile, 0 beyond the last; on its way from memory while the tile before is scanned.
+  __device__ __forceinline__ float state_before(const SweepPlace& place) const {
+    return w_.active && w_.exists(place) ? *w_.state_at(place) : 0.0f;
   }
 
   /// Fills the products too. Half a tile at a time is read into registers first, so that its tokens do not wait for
   /// each other's stores.
-  __device__ __forceinline__ void scan(int tile, int buffer, bool adds, float before) {
-    const SweepTokens<Kind>& tokens = direction_.tokens[buffer];
+  __device__ __forceinline__ void scan(int tile, const SweepTokens<Kind>& tokens, int buffer, bool adds) {
     fill_pre_activations(tokens, mine_.weights, mine_.scratch);
     if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
 
     HalfTile delta[2], h[2];
-    float state = before;
+    float state = before_;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int first = half * kTile / 2;
@@ -326,7 +294,7 @@ class SweepBackwardScan {
           const int i = 2 * pair + odd;
           const float d = delta[half][i], g = C[i] * grad_y[i] + carry_, gd = g * d;
           const float Bu = B[i] * u[i], from_before = h[half][i] - d * Bu;
-          carry_ = g * exp2_again(d * w_.A);
+          carry_ = g * exp2_fast(d * w_.A);
           of_B[odd] = gd * u[i];
           of_C[odd] = grad_y[i] * h[half][i];
           grad_u[i] = gd * B[i] + w_.skip * grad_y[i];
@@ -371,27 +339,32 @@ class SweepBackwardScan {
   }
 
   const SweepBackward& b_;
-  SweepWarp w_;
+  SweepWarp<Kind> w_;
   typename SweepBackwardShared<Kind>::Warp& mine_;
-  SweepShared<Kind>& direction_;
   SweepShares<Kind> (&shares_)[2][Kind::kWarps];
-  const float* states_ = nullptr;
   SweepSums<Kind> sums_;
   const float A_ln2_ = w_.A * kLn2;
+  float before_ = 0;  ///< the state before the tile
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };
 
-// Grid (image blocks, channel blocks), block (2 · (warps + 2) · 32).
+// Grid (image blocks, channel blocks), block (2 · (warps + 1) · 32).
 template <class Kind>
 __global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
     sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepBackwardShared<Kind>*>(memory);
   prepare(shared.directions, b.sweep.warps, shared.bytes(b.sweep.warps));
-  switch (sweep_role(b.sweep)) {
-    case SweepRole::kScan: return SweepBackwardScan<Kind>(b, shared).run();
-    case SweepRole::kBring: return SweepBackwardCopies<Kind>(b, shared).bring();
-    case SweepRole::kStore: return SweepBackwardCopies<Kind>(b, shared).store();
+  if (SweepDirection::brings_tokens(b.sweep)) {
+    const SweepTokenWarp<Kind> warp(b.sweep, true, shared.directions);
+    const SweepShareSums<Kind> sums(b, warp, shared.shares[warp.reversed]);
+    warp.run([&](int result, unsigned use) {
+      warp.each_result_word(result, [&](int row, int word, std::int64_t at) {
+        sums.store(row, word, static_cast<int>(use % 2), at);
+      });
+    });
+  } else {
+    SweepBackwardScan<Kind>(b, shared).run();
   }
 }
 

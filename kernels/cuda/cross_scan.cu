@@ -114,14 +114,14 @@ void cross_sweep_backward(const Stream& stream, const CrossScanBackward<bfloat16
 }  // namespace
 
 ScanSaved cross_scan_saved_bf16(const CrossScanShape& s) {
-  return {.states = sweeps(s.scan, s.height * s.width) ? sweep_states(s.scan, s.batch, s.height * s.width) : 0};
+  return {.states = sweeps(s.scan, s.batch, s.height * s.width) ? sweep_states(s.scan, s.batch, s.height * s.width) : 0};
 }
 
 template <class T>
 void cross_scan_forward(const Stream& stream, const CrossScanForward<T>& p) {
   if (p.shape.batch == 0) return;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (sweeps(p.shape.scan, p.shape.height * p.shape.width)) return cross_sweep_forward(stream, p);
+    if (sweeps(p.shape.scan, p.shape.batch, p.shape.height * p.shape.width)) return cross_sweep_forward(stream, p);
   }
   core_scan_forward(stream, inputs_of<T>(p), walks(p.shape, p.z));
 }
@@ -130,7 +130,7 @@ template <class T>
 void cross_scan_backward(const Stream& stream, const CrossScanBackward<T>& p) {
   if (p.shape.batch == 0) return;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (sweeps(p.shape.scan, p.shape.height * p.shape.width)) return cross_sweep_backward(stream, p);
+    if (sweeps(p.shape.scan, p.shape.batch, p.shape.height * p.shape.width)) return cross_sweep_backward(stream, p);
   }
   core_scan_backward(stream, inputs_of<T>(p), p.grad_z, p.shape.height * p.shape.width, p.grad_projection,
                      p.grad_weights, walks(p.shape, p.grad_x));

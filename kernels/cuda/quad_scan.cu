@@ -205,7 +205,7 @@ void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const f
 
 ScanSaved quad_scan_saved_bf16(const QuadScanShape& s) {
   const std::int64_t positions = s.order.length(), y = s.batch * positions * s.scan.channels;
-  if (!sweeps(s.scan, s.order.length())) return {.y = y};
+  if (!sweeps(s.scan, s.batch, s.order.length())) return {.y = y};
   return {.y = lies_by_token(s) ? 0 : y, .states = sweep_states(s.scan, s.batch, positions)};
 }
 
@@ -213,7 +213,7 @@ template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p) {
   if (p.shape.batch == 0) return;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (sweeps(p.shape.scan, p.shape.order.length())) return quad_sweep_forward(stream, p);
+    if (sweeps(p.shape.scan, p.shape.batch, p.shape.order.length())) return quad_sweep_forward(stream, p);
   }
   core_scan_forward(stream, inputs_of<T>(p), [&](int) { return QuadWalk<T>{p.shape, p.selected, p.y, p.z, nullptr}; });
 }
@@ -223,7 +223,7 @@ void quad_scan_backward(const Stream& stream, const QuadScanBackward<T>& p) {
   if (p.shape.batch == 0) return;
   const QuadScanShape& s = p.shape;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (sweeps(s.scan, s.order.length())) {
+    if (sweeps(s.scan, s.batch, s.order.length())) {
       return quad_sweep_backward(stream, p, [&](std::int64_t groups, const double* quadrant_sums) {
         sum_one_hot(stream, p, groups, quadrant_sums);
       });

@@ -100,9 +100,8 @@ __device__ __forceinline__ void wait_copies() {
 }
 
 /// A barrier among `threads` threads of the block, all of whose warps give the same id (1 to 15; 0 is __syncthreads).
-template <int kId>
-__device__ __forceinline__ void barrier_of(int threads) {
-  asm volatile("bar.sync %0, %1;" ::"n"(kId), "r"(threads) : "memory");
+__device__ __forceinline__ void barrier_of(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /// A barrier in shared memory, at which some warps arrive and others wait. It counts its phases, which end with the
@@ -148,12 +147,6 @@ class SharedBarrier {
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-/// The same, computed anew even where the result is known: for numbers that would occupy registers too long.
-__device__ __forceinline__ float exp2_again(float x) {
-  float y;
-  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 __device__ __forceinline__ float log2_fast(float x) {
