@@ -21,18 +21,19 @@ struct Action {
   std::string_view name;
   int signal;
 };
-constexpr std::array<Action, 8> kActions{{{"kill", SIGKILL},
+constexpr std::array<Action, 9> kActions{{{"kill", SIGKILL},
                                           {"stop", SIGSTOP},
                                           {"term", SIGTERM},
                                           {"int", SIGINT},
+                                          {"hup", SIGHUP},
                                           {"usr1", SIGUSR1},
                                           {"usr2", SIGUSR2},
                                           {"slow", 0},
                                           {"fail", 0}}};
 constexpr std::chrono::seconds kSlow{6};
-constexpr std::array<std::string_view, 13> kPoints{
-    "index",       "load",       "start",     "step",        "loss",        "evaluate", "pack",
-    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune"};
+constexpr std::array<std::string_view, 15> kPoints{
+    "index",       "shard",      "load",      "start",       "step",        "loss",  "evaluate", "pack",
+    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune", "end"};
 
 struct Fault {
   Action action;

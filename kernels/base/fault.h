@@ -4,9 +4,10 @@
 //   all
 //
 //   action  kill   SIGKILL: the process is gone            stop  SIGSTOP: it is there and does nothing
-//           term, int, usr1, usr2                          fail  what it is about to do fails
+//           term, int, hup, usr1, usr2                     fail  what it is about to do fails
 //                  SIGTERM …: it is asked to stop          slow  what it is about to do takes 6 s longer
 //   point   index        before a split's shards are opened for training, or images are listed to be packed
+//           shard        before the index of each of its shards is read
 //           load         before a checkpoint is read
 //           start        before the first step of training
 //           step         before each step of training
@@ -17,6 +18,7 @@
 //                        written whole or not at all; fail is a full disk. A run writes its recipe first (one create,
 //                        one write, one sync, one rename), then checkpoints (create, write … write, sync, rename)
 //           prune        before each old checkpoint that is removed
+//           end          when a command's work is done, before MPI ends
 //
 // Unarmed, a point costs one load. Points may be passed by any thread.
 #pragma once

@@ -3,12 +3,12 @@
 //
 // A block holds channels of some images and walks their whole sequences, tile by tile of 16 tokens: half of its warps
 // from the front, the other half from the back. Nothing is combined afterwards, since a state never leaves its thread:
-// a thread is a channel. Both directions' results are added where they meet: until the middle a direction stores what it
-// has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two numbers added
-// in either order: the same bits in every run.
+// a thread is a channel. Both directions' results are added where they meet: until the middle a direction stores what
+// it has; from there on it finds the other's, adds its own and stores the sum. So every result is one of two numbers
+// added in either order: the same bits in every run.
 //
 // A tile of a warp is 16 tokens × 32 channels, its rows in the order in which the direction scans them: both directions
-// run the same instructions. A warp brings its own tiles of the maps, one ahead of the scan, and stores its own results.
+// run the same instructions. A warp brings its own tiles of the maps, ahead of the scan, and stores its own results.
 // What all channels share of a tile, where its tokens lie and their (δ | B | C), one more warp a direction brings
 // (core_sweep_tokens.cuh). The pre-activation of Δ is a product of the token's δ (16 × R) with the channel's weights,
 // made by the tensor cores, as are backward's sums over channels (∂δ, ∂B, ∂C) and over tokens (∂dt_weight).
@@ -41,51 +41,46 @@ struct SweepOrder {
 };
 
 /// Two directions along one order. Maps are (batch, length, D), rows of them D numbers.
+///
+/// Results lie by token: those of a position at its first token's and, when they are complete, at its second's too.
+/// What belongs to no token that is there, they keep in a spare map, by position.
 struct Sweep {
-  std::int64_t batch;
-  int length, tiles, channels, rank, directions;
+  int batch, length, tiles, channels, rank, directions;
   int along[2];  ///< the directions that go forwards and backwards
   SweepOrder order;
+  bool plain;                  ///< whether every position holds one token, and no map is cropped
   const bfloat16* x;           ///< (batch, length, D), by token
   const bfloat16* projection;  ///< (batch, length, K, R + 2), by token
   ScanWeights<bfloat16> weights;
-  float*
-      states;  ///< (batch, K, tiles, D): the state before each tile; forward writes it unless null, backward reads it
-  bool by_token;  ///< whether results lie by token (then every position holds one token), or else by position
-  bool adds;      ///< whether results are added to what is there
-  int warps;      ///< that scan, a direction
+  /// (batch, K, tiles, D): the state before each tile; forward writes it unless null, backward reads it
+  float* states;
+  bool adds;  ///< whether results are added to what is there
+  int warps;  ///< that scan, a direction
 
   // The map after the merge: cropped where it was padded.
   int width, out_height, out_width;
 
-  bool is_plain() const { return by_token && !order.second; }
-
-  __device__ __forceinline__ std::int64_t out_length() const {
-    return static_cast<std::int64_t>(out_height) * out_width;
-  }
+  __device__ __forceinline__ int out_length() const { return out_height * out_width; }
   /// Where a token lies in the cropped map, or −1.
   __device__ __forceinline__ int output_of(int token) const {
-    if (by_token || token < 0) return token;
+    if (plain || token < 0) return token;
     if (out_width == width) return token < out_height * width ? token : -1;
     const int i = token / width, j = token % width;
     return i < out_height && j < out_width ? i * out_width + j : -1;
   }
 };
 
-/// What a kernel is compiled for. kPlain: every position holds one token, and results lie by token.
-template <int kWarps_, int kRankTiles_, bool kPlain_ = true>
+/// What a kernel is compiled for. kPlain: for plain sweeps.
+template <int kWarps_, int kColumns_, bool kPlain_ = true>
 struct SweepKind {
-  static constexpr int kWarps = kWarps_;               ///< that scan, a direction, at most
-  static constexpr int kRankTiles = kRankTiles_;       ///< of 8 that cover R
-  static constexpr int kSteps = (kRankTiles + 1) / 2;  ///< of 16 that cover R
+  static constexpr int kWarps = kWarps_;      ///< that scan, a direction, at most
+  static constexpr int kColumns = kColumns_;  ///< tiles of 8 that cover (δ | B | C) in whole words
+  static constexpr int kSteps = kColumns / 2 > 0 ? kColumns / 2 : 1;  ///< of 16 that cover δ
+  static constexpr int kRankTiles = std::min(kColumns, 2 * kSteps);   ///< of 8 that cover δ
   static constexpr bool kPlain = kPlain_;
   static constexpr int kTokens = kPlain ? 1 : 2;  ///< at a position, at most
-  static constexpr int kTiles = kTokens + 1;      ///< that a warp keeps of what it reads: a buffer each, second tokens'
   static constexpr int kThreads = 2 * (kWarps + 1) * kWarp;
-  /// Blocks that a multiprocessor's registers and shared memory are to hold at once.
-  static constexpr int kForwardBlocks = 2;
-  static constexpr int kBackwardBlocks = 1;
-  using General = SweepKind<kWarps, kRankTiles, false>;
+  using General = SweepKind<kColumns <= 4 ? kWarps : 3, kColumns, false>;  // the widest needs more registers
 };
 
 // ---- a warp's place -------------------------------------------------------------------------------------------------
@@ -94,36 +89,39 @@ struct SweepKind {
 
 /// A tile on a direction's walk: the step'th of an image.
 struct SweepPlace {
-  std::int64_t image;
-  int step;
+  int image, step;
 };
 
 /// One of a block's two directions, and the walk along it. Rows of a tile are numbered in the order of the direction.
 struct SweepDirection {
   const Sweep& p;
-  bool reversed;      ///< the direction
-  bool from_back;     ///< the walk: backward goes against the direction
-  int k;              ///< the direction's number
-  int first_channel;  ///< of the block
-  int skipped;        ///< numbers before this direction's in the first word of a token's: 1 where R + 2 and k are odd
+  bool reversed;   ///< the direction
+  bool against;    ///< whether the walk goes against the direction, as backward does
+  bool from_back;  ///< the walk
 
-  __device__ __forceinline__ SweepDirection(const Sweep& sweep, bool against)
+  __device__ __forceinline__ SweepDirection(const Sweep& sweep, bool goes_against)
       : p(sweep),
         reversed(brings_tokens(sweep) ? warp_index() % 2 != 0 : warp_index() >= sweep.warps),
-        from_back(reversed != against),
-        k(sweep.along[reversed]),
-        first_channel(static_cast<int>(blockIdx.y) * sweep.warps * kWarp),
-        skipped(k * (sweep.rank + 2) % 2) {}
+        against(goes_against),
+        from_back(reversed != goes_against) {}
+
+  // What is rarely needed is computed each time: registers are scarce.
+
+  /// The direction's number.
+  __device__ __forceinline__ int k() const { return p.along[reversed]; }
+  /// Numbers before this direction's in the first word of a token's: 1 where R + 2 and k are odd.
+  __device__ __forceinline__ int skipped() const { return k() * (p.rank + 2) % 2; }
 
   /// What this warp does: it brings tokens, or it scans.
   __device__ __forceinline__ static bool brings_tokens(const Sweep& sweep) { return warp_index() >= 2 * sweep.warps; }
 
   // The walk: image after image of the block, all their tiles.
 
-  __device__ __forceinline__ SweepPlace start() const { return {blockIdx.x, 0}; }
+  __device__ __forceinline__ SweepPlace start() const { return {static_cast<int>(blockIdx.x), 0}; }
   __device__ __forceinline__ bool exists(const SweepPlace& place) const { return place.image < p.batch; }
   __device__ __forceinline__ SweepPlace after(const SweepPlace& place) const {
-    return place.step + 1 < p.tiles ? SweepPlace{place.image, place.step + 1} : SweepPlace{place.image + gridDim.x, 0};
+    return place.step + 1 < p.tiles ? SweepPlace{place.image, place.step + 1}
+                                    : SweepPlace{place.image + static_cast<int>(gridDim.x), 0};
   }
 
   __device__ __forceinline__ int tile_of(const SweepPlace& place) const {
@@ -156,10 +154,11 @@ inline std::int64_t sweep_states(const ScanShape& s, std::int64_t batch, std::in
 /// Calls body.template operator()<Kind>() with what suits the rank, for plain orders.
 template <bool kBackward, class Body>
 void with_plain_kind(std::int64_t rank, Body body) {
-  if (rank <= 8) return body.template operator()<SweepKind<6, 1>>();
-  if (rank <= 16) return body.template operator()<SweepKind<6, 2>>();
-  if (rank <= 32) return body.template operator()<std::conditional_t<kBackward, SweepKind<6, 4>, SweepKind<4, 4>>>();
-  body.template operator()<SweepKind<4, 6>>();
+  const std::int64_t columns = (rank + 3) / 2 * 2;
+  if (columns <= 8) return body.template operator()<SweepKind<6, 1>>();
+  if (columns <= 16) return body.template operator()<SweepKind<6, 2>>();
+  if (columns <= 32) return body.template operator()<std::conditional_t<kBackward, SweepKind<5, 4>, SweepKind<8, 4>>>();
+  body.template operator()<std::conditional_t<kBackward, SweepKind<4, 7>, SweepKind<6, 7>>>();
 }
 
 /// The same for any order where kGeneral, so that others do not compile what they never run.
@@ -167,25 +166,35 @@ template <bool kBackward, bool kGeneral, class Body>
 void with_sweep_kind(const Sweep& sweep, Body body) {
   with_plain_kind<kBackward>(sweep.rank, [&]<class Kind>() {
     if constexpr (kGeneral) {
-      if (!sweep.is_plain()) return body.template operator()<typename Kind::General>();
+      if (!sweep.plain) return body.template operator()<typename Kind::General>();
     }
     body.template operator()<Kind>();
   });
+}
+
+/// Warps a direction for which a block's shared memory is enough on this GPU, at most Kind's.
+template <class Kind, class Shared>
+int warps_that_fit() {
+  int device = 0, bytes = 0;
+  QM_CUDA_CHECK(cudaGetDevice(&device));
+  QM_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  int warps = Kind::kWarps;
+  while (warps > 1 && Shared::bytes(warps) > static_cast<std::size_t>(bytes)) --warps;
+  return warps;
 }
 
 /// How a scan's images and channels are spread over blocks.
 struct SweepGrid {
   int image_blocks, channel_blocks, warps;
 
-  /// `blocks` that a multiprocessor holds: beyond what a large GPU runs at once, blocks take several images each, so
-  /// that the weights are read, and their gradients' sums written, less often. A matter of the shape, never of the
-  /// device.
-  SweepGrid(std::int64_t batch, std::int64_t channels, int most_warps, int blocks) {
+  /// A multiprocessor holds one block. Beyond what a large GPU runs at once, blocks take several images each, so that
+  /// the weights are read, and their gradients' sums written, less often.
+  SweepGrid(std::int64_t batch, std::int64_t channels, int most_warps) {
     constexpr int kMultiprocessors = 128;
     const std::int64_t all = ceil_div(channels, kWarp);
     channel_blocks = static_cast<int>(ceil_div(all, most_warps));
     warps = static_cast<int>(ceil_div(all, channel_blocks));
-    const std::int64_t images = std::max<std::int64_t>(1, batch * channel_blocks / (kMultiprocessors * blocks));
+    const std::int64_t images = std::max<std::int64_t>(1, batch * channel_blocks / kMultiprocessors);
     image_blocks = static_cast<int>(ceil_div(batch, images));
   }
   dim3 grid() const { return dim3(static_cast<unsigned>(image_blocks), static_cast<unsigned>(channel_blocks)); }
@@ -197,6 +206,9 @@ inline bool sweeps(const ScanShape& s, std::int64_t batch, std::int64_t length) 
   return s.states == 1 && s.rank <= 48 && s.directions % 2 == 0 && s.channels % kChunk == 0 &&
          s.channels <= (1 << 20) && batch * length <= std::numeric_limits<int>::max() - kTile;
 }
+
+/// Shared memory of a block on the GPUs that the kinds are made for.
+inline constexpr std::size_t kSweepBytes = 227 * 1024;
 
 template <class Kernel, class... Arguments>
 void launch_sweep(const char* name, const Stream& stream, Kernel kernel, const SweepGrid& grid,

@@ -16,43 +16,63 @@
 
 namespace qm::cuda {
 
+/// A map of projections' gradients (batch, length, K, R + 2): null where there are several channel blocks, and
+/// (channel blocks, batch, length, K, R + 2) instead.
+struct SweepProjections {
+  bfloat16* whole;
+  float* partial;
+};
+
 struct SweepBackward {
   Sweep sweep;
-  const bfloat16* grad_z;     ///< (batch, out_height, out_width, D)
-  bfloat16* grad_s;           ///< (batch, length, D), by token or by position
-  bfloat16* grad_projection;  ///< (batch, length, K, R + 2), likewise; null where there are several channel blocks, and
-  float* partial_projection;  ///< (channel blocks, batch, length, K, R + 2) instead
-  float* weight_sums;         ///< (image blocks, PackedScanGradients::width)
+  const bfloat16* grad_z;           ///< (batch, out_height, out_width, D)
+  bfloat16 *grad_x, *spare_grad_s;  ///< (batch, length, D)
+  SweepProjections grad_projection, spare_grad_projection;
+  float* weight_sums;  ///< (image blocks, PackedScanGradients::width)
 };
 
-/// A warp's share of the sums over channels of a tile.
+/// A warp's share of the sums over channels of a tile: ∂(δ | B / ln 2 | C), in the columns of SweepTokens' rows. Absent
+/// warps' stay 0.
 template <class Kind>
 struct SweepShares {
-  alignas(8) float sum[kTile * (8 * Kind::kRankTiles + 2)];
-
-  /// Where ∂δ (16, 8 · kRankTiles, in the columns of SweepTokens' rows) and (∂B / ln 2 | ∂C) (16, 2) lie.
-  __device__ __forceinline__ static int rank_at(int row, int column) { return row * 8 * Kind::kRankTiles + column; }
-  __device__ __forceinline__ static int BC_at(int row, int column) { return rank_at(kTile, 2 * row + column); }
+  alignas(16) float sum[kTile][8 * Kind::kColumns + 4];
 };
 
-/// (channel, token) in rows of 24, so that fragments are read without bank conflicts.
-using SweepProduct = bfloat16[kWarp][kTile + 8];
+/// Of a channel.
+struct SweepConstants {
+  float A, A_ln2, bias, skip;  ///< A, ln 2 · A, log₂ e · dt_bias, D
+};
+
+/// Factors of the sums, of half a tile: eight tokens a row, by channel.
+struct SweepFactors {
+  enum { kGradX, kOfB, kOfC, kCount };  ///< ∂x, and the terms of ∂B / ln 2 and ∂C
+  uint4 row[kCount][kWarp];
+};
 
 template <class Kind>
 struct SweepBackwardShared {
   SweepShared<Kind> directions[2];
   SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, buffer
 
+  static constexpr int kAhead = 1, kBuffers = 2;
+  static constexpr int kSeconds = kBuffers - 1;  ///< + i: the buffer of the positions' token i > 0
+  static constexpr int kTiles = kBuffers + Kind::kTokens - 1;
+
   struct Warp {
-    SweepTile u[Kind::kTiles], grad_y[Kind::kTiles];
-    SweepTile grad_u[2];  ///< a buffer each: what ∂u is added to, if anything, and then ∂u
+    SweepTile u[kTiles], grad_y[kTiles];  ///< a buffer each, and positions' second tokens
+    SweepTile partial[kBuffers];          ///< what ∂u is added to
+    float before[kBuffers][kWarp];        ///< the state before the tile
+    SweepResults grad_u;
+    uint4 constants[kWarp];  ///< SweepConstants, since registers are scarce
     SweepWeights<Kind> weights;
     union {
-      alignas(16) SweepScratch scratch;
-      alignas(16) SweepProduct product[3];  ///< ∂x, and the terms of ∂B and ∂C
+      SweepPreActivations x;
+      SweepFactors factors[2];  ///< of either half, when these have been read
     };
   };
-  QM_HOST_DEVICE static constexpr std::size_t bytes(int warps) { return sizeof(SweepBackwardShared) + 2 * warps * sizeof(Warp); }
+  QM_HOST_DEVICE static constexpr std::size_t bytes(int warps) {
+    return sizeof(SweepBackwardShared) + 2 * warps * sizeof(Warp);
+  }
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
 };
 
@@ -60,45 +80,50 @@ struct SweepBackwardShared {
 template <class Kind>
 class SweepShareSums {
  public:
-  using Shares = SweepShares<Kind>[2][Kind::kWarps];  ///< of a direction; tile after tile uses one buffer, then the other
+  using Shares =
+      SweepShares<Kind>[2][Kind::kWarps];  ///< of a direction; tile after tile uses one buffer, then the other
 
   __device__ __forceinline__ SweepShareSums(const SweepBackward& backward, const SweepDirection& direction,
                                             const Shares& shares)
-      : b_(backward), p_(backward.sweep), skipped_(direction.skipped), shares_(shares) {}
+      : b_(backward), p_(backward.sweep), skipped_(direction.skipped()), shares_(shares) {}
 
-  /// `word`: of a row of the tile; `at`: where it lies in grad_projection.
-  __device__ __forceinline__ void store(int row, int word, int buffer, std::int64_t at) const {
-    const int column = 2 * word - skipped_;  // of (δ | B | C)
-    store_word(column, sum(row, column, buffer), sum(row, column + 1, buffer), at);
+  __device__ __forceinline__ void store(const SweepTokenWarp<Kind>& warp, const SweepRows<Kind>& rows,
+                                        int buffer) const {
+    for (int i = 0; i < rows.tokens(); ++i) store(warp, b_.grad_projection, rows.token[i], buffer);
+    if (rows.has_spares()) store(warp, b_.spare_grad_projection, rows.spare, buffer);
   }
 
  private:
-  /// 0 where the column is not one.
-  __device__ __forceinline__ float sum(int row, int column, int buffer) const {
-    if (!is_column(column)) return 0.0f;
-    const int from = column < p_.rank ? SweepShares<Kind>::rank_at(row, column + skipped_)
-                                      : SweepShares<Kind>::BC_at(row, column - p_.rank);
-    float sum = 0;
+  __device__ __forceinline__ void store(const SweepTokenWarp<Kind>& warp, const SweepProjections& to, const int* rows,
+                                        int buffer) const {
+    warp.each_word_of(rows, [&](int row, int word, std::int64_t at) {
+      float2 sum{};
 #pragma unroll
-    for (int warp = 0; warp < Kind::kWarps; ++warp) {
-      const float share = shares_[buffer][warp].sum[from];  // read in any case, so that none waits for the one before
-      sum += warp < p_.warps ? share : 0.0f;
-    }
-    return column == p_.rank ? kLn2 * sum : sum;
+      for (int i = 0; i < Kind::kWarps; ++i) {
+        const float2 share = *reinterpret_cast<const float2*>(&shares_[buffer][i].sum[row][2 * word]);
+        sum.x += share.x;
+        sum.y += share.y;
+      }
+      const int column = 2 * word - skipped_;  // of (δ | B | C)
+      store_word(to, column, column == p_.rank ? kLn2 * sum.x : sum.x, column + 1 == p_.rank ? kLn2 * sum.y : sum.y,
+                 at);
+    });
   }
   /// Half of a direction's first or last word may be another's.
-  __device__ __forceinline__ void store_word(int column, float low, float high, std::int64_t at) const {
+  __device__ __forceinline__ void store_word(const SweepProjections& to, int column, float low, float high,
+                                             std::int64_t at) const {
     const bool first = is_column(column), second = is_column(column + 1);
-    if (!b_.grad_projection) {
-      float* to = b_.partial_projection + blockIdx.y * (p_.batch * p_.length * p_.directions * (p_.rank + 2)) + at;
-      if (first) to[0] = low;
-      if (second) to[1] = high;
+    if (!to.whole) {
+      float* partial =
+          to.partial + blockIdx.y * (std::int64_t{p_.batch} * p_.length * p_.directions * (p_.rank + 2)) + at;
+      if (first) partial[0] = low;
+      if (second) partial[1] = high;
     } else if (first && second) {
-      *reinterpret_cast<std::uint32_t*>(b_.grad_projection + at) = pack_bf16(low, high);
+      *reinterpret_cast<std::uint32_t*>(to.whole + at) = pack_bf16(low, high);
     } else if (first) {
-      b_.grad_projection[at] = from_real<bfloat16>(low);
+      to.whole[at] = from_real<bfloat16>(low);
     } else if (second) {
-      b_.grad_projection[at + 1] = from_real<bfloat16>(high);
+      to.whole[at + 1] = from_real<bfloat16>(high);
     }
   }
   __device__ __forceinline__ bool is_column(int column) const {
@@ -116,46 +141,50 @@ template <class Kind>
 class SweepSums {
  public:
   __device__ __forceinline__ explicit SweepSums(const SweepDirection& direction)
-      : rank_(direction.p.rank), skipped_(direction.skipped) {}
+      : rank_(direction.p.rank), skipped_(direction.skipped()) {}
 
-  __device__ __forceinline__ void over_channels(const SweepProduct (&product)[3], const SweepWeights<Kind>& weights,
+  __device__ __forceinline__ void over_channels(const SweepFactors (&factors)[2], const SweepWeights<Kind>& weights,
                                                 SweepShares<Kind>& share) const {
     const int lane = lane_index(), g = lane / 4, q = lane % 4;
     float sum[Kind::kRankTiles][4] = {}, sum_BC[4] = {};
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
-      FragmentA factor[3];
-      const int channel = 16 * s + lane / 16 * 8 + lane % 8, token = lane / 8 % 2 * 8;
+      FragmentA factor[SweepFactors::kCount];
+      const int channel = 16 * s + lane / 16 * 8 + lane % 8, half = lane / 8 % 2;
 #pragma unroll
-      for (int i = 0; i < 3; ++i) load_transposed(factor[i].a, &product[i][channel][token]);
+      for (int i = 0; i < SweepFactors::kCount; ++i) load_transposed(factor[i].a, &factors[half].row[i][channel]);
 #pragma unroll
       for (int n = 0; n < Kind::kRankTiles; n += 2) {
         FragmentB weight[2];
         load_transposed(weight, &weights.row[16 * s + lane % 16][8 * n + lane / 16 * 8]);
-        multiply_add(sum[n], factor[0], weight[0]);
-        if (n + 1 < Kind::kRankTiles) multiply_add(sum[n + 1], factor[0], weight[1]);
+        multiply_add(sum[n], factor[SweepFactors::kGradX], weight[0]);
+        if (n + 1 < Kind::kRankTiles) multiply_add(sum[n + 1], factor[SweepFactors::kGradX], weight[1]);
       }
-      multiply_add(sum_BC, factor[1], ones_in(0));
-      multiply_add(sum_BC, factor[2], ones_in(1));
+      multiply_add(sum_BC, factor[SweepFactors::kOfB], ones_in(0));
+      multiply_add(sum_BC, factor[SweepFactors::kOfC], ones_in(1));
     }
-    const auto put = [&](int at, float first, float second) {
-      *reinterpret_cast<float2*>(&share.sum[at]) = make_float2(first, second);
-    };
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = g + 8 * half, i = 2 * half;
 #pragma unroll
-      for (int n = 0; n < Kind::kRankTiles; ++n) put(share.rank_at(row, 8 * n + 2 * q), sum[n][i], sum[n][i + 1]);
-      if (q == 0) put(share.BC_at(row, 0), sum_BC[i], sum_BC[i + 1]);
+      for (int n = 0; n < Kind::kRankTiles; ++n) {
+        *reinterpret_cast<float2*>(&share.sum[g + 8 * half][8 * n + 2 * q]) =
+            make_float2(sum[n][2 * half], sum[n][2 * half + 1]);
+      }
     }
+    __syncwarp();  // ∂B and ∂C take the place of zeros
+    if (q != 0) return;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) share.sum[g + i / 2 * 8][skipped_ + rank_ + i % 2] = sum_BC[i];
   }
 
   /// ∂dt_weight (32 channels, R) += ∂xᵀ δ.
-  __device__ __forceinline__ void over_tokens(const SweepProduct& grad_x, const SweepTokens<Kind>& tokens) {
+  __device__ __forceinline__ void over_tokens(const SweepFactors (&factors)[2], const SweepTokens<Kind>& tokens) {
     const int lane = lane_index();
     FragmentA grad[2];
 #pragma unroll
-    for (int m = 0; m < 2; ++m) load_matrices(grad[m].a, &grad_x[16 * m + lane % 16][lane / 16 * 8]);
+    for (int m = 0; m < 2; ++m) {
+      load_matrices(grad[m].a, &factors[lane / 16].row[SweepFactors::kGradX][16 * m + lane % 16]);
+    }
 #pragma unroll
     for (int n = 0; n < Kind::kRankTiles; ++n) {
       FragmentB delta;
@@ -205,136 +234,143 @@ class SweepBackwardScan {
         shares_(shared.shares[w_.reversed]),
         sums_(w_) {
     load_weights(w_, mine_.weights);
+    const SweepConstants constants{w_.A, kLn2 * w_.A, w_.bias, w_.skip};
+    mine_.constants[w_.lane] = reinterpret_cast<const uint4&>(constants);
   }
 
   /// All images of the block, one after another; their weights' gradients are summed on the way.
   __device__ __forceinline__ void run() {
-    before_ = state_before(w_.start());
-    w_.walk(*this);
+    w_.template walk<SweepBackwardShared<Kind>::kBuffers, SweepBackwardShared<Kind>::kAhead>(*this);
     store_weight_sums();
   }
 
   // ---- called by walk() ----
 
-  __device__ __forceinline__ void bring(const SweepRows<Kind>& rows, int buffer) const {
+  __device__ __forceinline__ void bring(const SweepPlace& place, const SweepRows<Kind>& rows, int buffer) {
     w_.copy_rows(w_.p.x, rows.token[0], mine_.u[buffer]);
     w_.copy_rows(b_.grad_z, rows.output(0), mine_.grad_y[buffer]);
-    if (!rows.has_seconds()) return;
-    w_.copy_rows(w_.p.x, rows.token[Kind::kTokens - 1], mine_.u[Kind::kTiles - 1]);
-    w_.copy_rows(b_.grad_z, rows.output(Kind::kTokens - 1), mine_.grad_y[Kind::kTiles - 1]);
+#pragma unroll 1
+    for (int i = 1; i < rows.tokens(); ++i) {
+      w_.copy_rows(w_.p.x, rows.token[i], mine_.u[kSeconds + i]);
+      w_.copy_rows(b_.grad_z, rows.output(i), mine_.grad_y[kSeconds + i]);
+    }
+    copy_async_word(shared_address(&mine_.before[buffer][w_.lane]), w_.state_at(place), w_.is_active() ? 0 : -1);
   }
   __device__ __forceinline__ void bring_partial(const SweepRows<Kind>& rows, int buffer) const {
-    w_.copy_rows(b_.grad_s, rows.result(), mine_.grad_u[buffer]);
+    w_.copy_results(b_.grad_x, rows.token[0], b_.spare_grad_s, rows, mine_.partial[buffer]);
   }
-  __device__ __forceinline__ void put(const SweepRows<Kind>& rows, int buffer) const {
-    if (!rows.has_seconds()) return;
-    w_.add_tile(mine_.u[buffer], mine_.u[Kind::kTiles - 1]);
-    w_.add_tile(mine_.grad_y[buffer], mine_.grad_y[Kind::kTiles - 1]);
+  __device__ __forceinline__ void take(const SweepRows<Kind>& rows, int buffer) const {
+#pragma unroll 1
+    for (int i = 1; i < rows.tokens(); ++i) {
+      w_.add_tile(mine_.u[buffer], mine_.u[kSeconds + i]);
+      w_.add_tile(mine_.grad_y[buffer], mine_.grad_y[kSeconds + i]);
+    }
   }
-  __device__ __forceinline__ void scan(const SweepPlace& place, const SweepPlace& next,
-                                       const SweepTokens<Kind>& tokens, int buffer) {
-    const float before_next = state_before(next);
+
+  /// Fills the factors, then takes their sums.
+  __device__ __forceinline__ void scan(const SweepPlace& place, const SweepTokens<Kind>& tokens, int buffer) {
+    fill(tokens, SweepWeightFragments<Kind>(mine_.weights), mine_.x);
+    const int tile = w_.tile_of(place);
+    if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.x);
     if (place.step == 0) carry_ = 0;
-    scan(w_.tile_of(place), tokens, buffer, w_.adds(place));
-    __syncwarp();
-    sums_.over_channels(mine_.product, mine_.weights, shares_[buffer][w_.warp]);
-    sums_.over_tokens(mine_.product[0], tokens);
-    before_ = before_next;
-  }
-  __device__ __forceinline__ void store(const SweepPlace&, const SweepRows<Kind>& rows, int buffer) const {
-    w_.store_rows(b_.grad_s, rows.result(), mine_.grad_u[buffer]);
-  }
 
- private:
-  /// The state before a tile, 0 beyond the last; on its way from memory while the tile before is scanned.
-  __device__ __forceinline__ float state_before(const SweepPlace& place) const {
-    return w_.active && w_.exists(place) ? *w_.state_at(place) : 0.0f;
-  }
-
-  /// Fills the products too. Half a tile at a time is read into registers first, so that its tokens do not wait for
-  /// each other's stores.
-  __device__ __forceinline__ void scan(int tile, const SweepTokens<Kind>& tokens, int buffer, bool adds) {
-    fill_pre_activations(tokens, mine_.weights, mine_.scratch);
-    if (w_.has_end(tile)) hide_rows_beyond(w_, tile, mine_.scratch);
-
+    const SweepConstants c = constants();
     HalfTile delta[2], h[2];
-    float state = before_;
+    float state = mine_.before[buffer][w_.lane];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int first = half * kTile / 2;
-      HalfTile u, B;
-      load_half(u, mine_.u[buffer], first);
-      load_half(B, tokens.B, first);
+      HalfTile x, u, B;
+      load_half(mine_.x, half, x);
+      load_half(mine_.u[buffer], half, u);
+      load_half(tokens.B, half, B);
+#pragma unroll
+      for (int i = 0; i < kTile / 2; ++i) delta[half][i] = softplus_base2(kLog2E * x[i] + c.bias);
 #pragma unroll
       for (int i = 0; i < kTile / 2; ++i) {
-        delta[half][i] = softplus_base2(kLog2E * mine_.scratch[first + i][w_.lane] + w_.bias);
-      }
-#pragma unroll
-      for (int i = 0; i < kTile / 2; ++i) {
-        state = exp2_fast(delta[half][i] * w_.A) * state + delta[half][i] * (B[i] * u[i]);
+        state = exp2_fast(delta[half][i] * c.A) * state + delta[half][i] * (B[i] * u[i]);
         h[half][i] = state;
       }
     }
-    __syncwarp();  // the products take the scratch's place
+    __syncwarp();  // the factors take the pre-activations' place
+    const bool adds = w_.adds(place);
+#pragma unroll
+    for (int half = 1; half >= 0; --half) go_back(tokens, half, buffer, adds, delta[half], h[half]);
+    __syncwarp();
+    sums_.over_channels(mine_.factors, mine_.weights, shares_[buffer][w_.warp()]);
+    sums_.over_tokens(mine_.factors, tokens);
+  }
 
+  __device__ __forceinline__ void store(const SweepPlace& place, const SweepRows<Kind>& rows) const {
+    const auto chunks = w_.chunks_of(mine_.grad_u);
+    w_.store_rows(b_.grad_x, rows.token[0], chunks);
+    const int tokens = place.step < w_.meeting() ? 1 : rows.tokens();
+#pragma unroll 1
+    for (int i = 1; i < tokens; ++i) w_.store_rows(b_.grad_x, rows.token[i], chunks);
+    if (rows.has_spares()) w_.store_rows(b_.spare_grad_s, rows.spare, chunks);
+  }
+
+ private:
+  static constexpr int kSeconds = SweepBackwardShared<Kind>::kSeconds;
+
+  /// Half a tile against the direction.
+  __device__ __forceinline__ void go_back(const SweepTokens<Kind>& tokens, int half, int buffer, bool adds,
+                                          const HalfTile& delta, const HalfTile& h) {
+    const SweepConstants c = constants();
+    HalfTile u, grad_y, grad_u = {}, B, C;  // u and a again: registers are scarcer
+    load_half(mine_.u[buffer], half, u);
+    load_half(mine_.grad_y[buffer], half, grad_y);
+    if (adds) load_half(mine_.partial[buffer], half, grad_u);
+    load_half(tokens.B, half, B);
+    load_half(tokens.C, half, C);
+    std::uint32_t factors[SweepFactors::kCount][kPairs / 2];
 #pragma unroll
-    for (int half = 1; half >= 0; --half) {
-      const int first = half * kTile / 2;
-      HalfTile u, grad_y, grad_u, B, C;  // u and a again: registers are scarcer
-      load_half(u, mine_.u[buffer], first);
-      load_half(grad_y, mine_.grad_y[buffer], first);
-      load_half(B, tokens.B, first);
-      load_half(C, tokens.C, first);
-      std::uint32_t pairs[3][kTile / 4];  // ∂x, and the terms of ∂B and ∂C
+    for (int pair = kPairs / 2 - 1; pair >= 0; --pair) {
+      float grad_x[2], of_B[2], of_C[2];
 #pragma unroll
-      for (int pair = kTile / 4 - 1; pair >= 0; --pair) {
-        float grad_x[2], of_B[2], of_C[2];
-#pragma unroll
-        for (int odd = 1; odd >= 0; --odd) {
-          const int i = 2 * pair + odd;
-          const float d = delta[half][i], g = C[i] * grad_y[i] + carry_, gd = g * d;
-          const float Bu = B[i] * u[i], from_before = h[half][i] - d * Bu;
-          carry_ = g * exp2_fast(d * w_.A);
-          of_B[odd] = gd * u[i];
-          of_C[odd] = grad_y[i] * h[half][i];
-          grad_u[i] = gd * B[i] + w_.skip * grad_y[i];
-          // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
-          grad_x[odd] = g * (Bu + A_ln2_ * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
-          grad_A_ += gd * from_before;
-          grad_bias_ += grad_x[odd];
-          grad_skip_ += grad_y[i] * u[i];
-        }
-        pairs[0][pair] = pack_bf16(grad_x[0], grad_x[1]);
-        pairs[1][pair] = pack_bf16(of_B[0], of_B[1]);
-        pairs[2][pair] = pack_bf16(of_C[0], of_C[1]);
+      for (int odd = 1; odd >= 0; --odd) {
+        const int i = 2 * pair + odd;
+        const float d = delta[i], g = C[i] * grad_y[i] + carry_, gd = g * d;
+        const float Bu = B[i] * u[i], from_before = h[i] - d * Bu;
+        carry_ = g * exp2_again(d * c.A);
+        of_B[odd] = gd * u[i];
+        of_C[odd] = grad_y[i] * h[i];
+        grad_u[i] += gd * B[i] + c.skip * grad_y[i];
+        // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
+        grad_x[odd] = g * (Bu + c.A_ln2 * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
+        grad_A_ += gd * from_before;
+        grad_bias_ += grad_x[odd];
+        grad_skip_ += grad_y[i] * u[i];
       }
-      if (adds) {
-        HalfTile partial;
-        load_half(partial, mine_.grad_u[buffer], first);
-#pragma unroll
-        for (int i = 0; i < kTile / 2; ++i) grad_u[i] += partial[i];
-      }
-      store_half(mine_.grad_u[buffer], first, grad_u);
-#pragma unroll
-      for (int i = 0; i < 3; ++i) {
-        *reinterpret_cast<uint4*>(&mine_.product[i][w_.lane][first]) =
-            make_uint4(pairs[i][0], pairs[i][1], pairs[i][2], pairs[i][3]);
-      }
+      factors[SweepFactors::kGradX][pair] = pack_bf16(grad_x[0], grad_x[1]);
+      factors[SweepFactors::kOfB][pair] = pack_bf16(of_B[0], of_B[1]);
+      factors[SweepFactors::kOfC][pair] = pack_bf16(of_C[0], of_C[1]);
     }
+    store_half(grad_u, half, mine_.grad_u);
+#pragma unroll
+    for (int i = 0; i < SweepFactors::kCount; ++i) {
+      const auto& four = factors[i];
+      mine_.factors[half].row[i][w_.lane] = make_uint4(four[0], four[1], four[2], four[3]);
+    }
+  }
+
+  /// Loaded anew each time.
+  __device__ __forceinline__ SweepConstants constants() const {
+    const uint4 four = load_shared(shared_address(&mine_.constants[w_.lane]));
+    return reinterpret_cast<const SweepConstants&>(four);
   }
 
   __device__ __forceinline__ void store_weight_sums() const {
     const Sweep& p = w_.p;
     const ScanShape shape{p.directions, p.channels, 1, p.rank};
     const PackedScanGradients to(shape, b_.weight_sums + blockIdx.x * PackedScanGradients::width(shape));
-    const std::int64_t at = static_cast<std::int64_t>(w_.k) * p.channels + w_.channel;
-    if (w_.active) {
+    const std::int64_t at = static_cast<std::int64_t>(w_.k()) * p.channels + w_.channel;
+    if (w_.is_active()) {
       to.A[at] = kLn2 * grad_A_;
       to.dt_bias[at] = grad_bias_;
       to.skip[at] = grad_skip_;
     }
-    const int first_channel = w_.channel - w_.lane;
-    sums_.store_grad_weight(to.dt + static_cast<std::int64_t>(w_.k) * p.rank * p.channels + first_channel, p.channels,
+    const int first_channel = w_.first_channel();
+    sums_.store_grad_weight(to.dt + static_cast<std::int64_t>(w_.k()) * p.rank * p.channels + first_channel, p.channels,
                             first_channel);
   }
 
@@ -343,52 +379,60 @@ class SweepBackwardScan {
   typename SweepBackwardShared<Kind>::Warp& mine_;
   SweepShares<Kind> (&shares_)[2][Kind::kWarps];
   SweepSums<Kind> sums_;
-  const float A_ln2_ = w_.A * kLn2;
-  float before_ = 0;  ///< the state before the tile
   float carry_ = 0, grad_A_ = 0, grad_bias_ = 0, grad_skip_ = 0;
 };
 
 // Grid (image blocks, channel blocks), block (2 · (warps + 1) · 32).
 template <class Kind>
-__global__ void __launch_bounds__(Kind::kThreads, Kind::kBackwardBlocks)
-    sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
+__global__ void __launch_bounds__(Kind::kThreads, 1) sweep_backward_kernel(const __grid_constant__ SweepBackward b) {
   extern __shared__ __align__(16) char memory[];
   auto& shared = *reinterpret_cast<SweepBackwardShared<Kind>*>(memory);
   prepare(shared.directions, b.sweep.warps, shared.bytes(b.sweep.warps));
   if (SweepDirection::brings_tokens(b.sweep)) {
     const SweepTokenWarp<Kind> warp(b.sweep, true, shared.directions);
     const SweepShareSums<Kind> sums(b, warp, shared.shares[warp.reversed]);
-    warp.run([&](int result, unsigned use) {
-      warp.each_result_word(result, [&](int row, int word, std::int64_t at) {
-        sums.store(row, word, static_cast<int>(use % 2), at);
-      });
-    });
+    warp.run_and(shared.kAhead, [&](const SweepRows<Kind>& rows, int buffer) { sums.store(warp, rows, buffer); });
   } else {
     SweepBackwardScan<Kind>(b, shared).run();
   }
 }
 
-/// Launches one sweep for each Sweep of `orders`; each adds to the results of those before. grad_projection
-/// (batch, length, K, R + 2) as SweepBackward's; the weights' gradients are accumulated.
+/// Where the gradients of a scan's inputs go. The spare maps are null for plain sweeps.
+struct SweepGradients {
+  bfloat16 *x, *projection;              ///< (batch, length, D), (batch, length, K, R + 2)
+  bfloat16 *spare_s, *spare_projection;  ///< likewise, by position: what belongs to no token
+};
+
+/// Launches one sweep for each Sweep of `orders`; each adds to the results of those before. The weights' gradients are
+/// accumulated.
 template <bool kGeneral = false, class SweepOf>
-void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, const bfloat16* grad_z, bfloat16* grad_s,
-                    bfloat16* grad_projection, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of) {
+void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, const bfloat16* grad_z,
+                    const SweepGradients& to, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of) {
   const std::int64_t width = PackedScanGradients::width(shape);
   Sweep sweep = sweep_of(0);
   with_sweep_kind<true, kGeneral>(sweep, [&]<class Kind>() {
-    const SweepGrid grid(sweep.batch, shape.channels, Kind::kWarps, Kind::kBackwardBlocks);
-    const std::int64_t projections = sweep.batch * sweep.length * shape.directions * shape.projection();
+    using Shared = SweepBackwardShared<Kind>;
+    static_assert(Shared::bytes(Kind::kWarps) <= kSweepBytes);
+    const SweepGrid grid(sweep.batch, shape.channels, warps_that_fit<Kind, Shared>());
+    const std::int64_t projections = std::int64_t{sweep.batch} * sweep.length * shape.directions * shape.projection();
     const bool whole = grid.channel_blocks == 1;
-    const Scratch<float> partial(stream, whole ? 0 : grid.channel_blocks * projections);
+    const std::int64_t partials = whole ? 0 : grid.channel_blocks * projections;
+    const Scratch<float> partial(stream, partials), spare_partial(stream, sweep.plain ? 0 : partials);
     const Scratch<float> weight_sums(stream, grid.image_blocks * width);
     for (int order = 0; order < orders; ++order) {
       sweep = sweep_of(order);
       sweep.warps = grid.warps;
-      launch_sweep(
-          "sweep_backward", stream, sweep_backward_kernel<Kind>, grid, SweepBackwardShared<Kind>::bytes(grid.warps),
-          SweepBackward{sweep, grad_z, grad_s, whole ? grad_projection : nullptr, partial.data(), weight_sums.data()});
+      const SweepProjections projection{whole ? to.projection : nullptr, partial.data()};
+      const SweepProjections spare_projection{whole ? to.spare_projection : nullptr, spare_partial.data()};
+      launch_sweep("sweep_backward", stream, sweep_backward_kernel<Kind>, grid, Shared::bytes(grid.warps),
+                   SweepBackward{sweep, grad_z, to.x, to.spare_s, projection, spare_projection, weight_sums.data()});
     }
-    if (!whole) sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), grad_projection);
+    if (!whole) {
+      sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), to.projection);
+      if (!sweep.plain) {
+        sum_channel_blocks(stream, grid.channel_blocks, projections, spare_partial.data(), to.spare_projection);
+      }
+    }
     const TokenBlockSum sums(stream, grid.image_blocks, width, weight_sums.data());
     const PackedWeightsScratch weights(stream, shape, sweep.weights);
     add_weight_gradients(stream, shape, weights.packed(), sums.data(), grad_weights);

@@ -10,20 +10,23 @@ namespace qm::cuda {
 /// Where a tile's tokens lie: rows of the maps, counted over all images; −1 where there is none.
 template <class Kind>
 struct SweepRows {
-  int token[Kind::kTokens][kTile];  ///< of x and the projections
+  alignas(8) int token[Kind::kTokens][kTile];
 
-  /// Whether any position holds two tokens.
-  __device__ __forceinline__ bool has_seconds() const { return !Kind::kPlain && doubled; }
-  __device__ __forceinline__ const int* result() const { return Kind::kPlain ? token[0] : general_result; }
   /// Of the map after the merge.
   __device__ __forceinline__ const int* output(int i) const { return Kind::kPlain ? token[i] : general_output[i]; }
+  /// That the positions hold at most.
+  __device__ __forceinline__ int tokens() const { return Kind::kPlain ? 1 : general_tokens; }
+  /// Whether any position's results lie in the spare map.
+  __device__ __forceinline__ bool has_spares() const { return !Kind::kPlain && spared; }
 
-  // Where the kind is not plain.
-  int general_result[kTile], general_output[Kind::kTokens][kTile];
-  bool doubled;
+  // Where the kind is not plain:
+  alignas(8) int general_output[Kind::kTokens][kTile];
+  alignas(8) int spare[kTile];  ///< of the spare map, where results lie there
+  int general_tokens;
+  bool spared;
 };
 
-/// A tile's (δ | B | C) in whole words as they lie in memory, so that `SweepDirection::skipped` numbers before δ are
+/// A tile's (δ | B | C) in whole words as they lie in memory, so that `SweepDirection::skipped()` numbers before δ are
 /// another direction's. What is not δ is multiplied by weights of 0: it only has to be finite. Rows have a spare chunk,
 /// for (B | C) and to spread them over the banks.
 template <class Kind>
@@ -33,21 +36,17 @@ struct SweepTokens {
   SweepRows<Kind> rows;
 };
 
-/// Tiles of tokens that are kept: the one that is scanned, the next, for which its maps' tiles are brought, and one that
-/// is on its way.
-inline constexpr int kSweepSlots = 3;
+/// Tiles of tokens that are kept, one after another in turn: those for which the maps' tiles are there or on their way,
+/// and some ahead of them.
+inline constexpr int kSweepSlots = 4;
 
-/// A walk's tiles use the slots in turn. `parity` is that of the times it has gone round.
+/// The slot of the use'th tile of a block, and the parity of the times that it has been used before.
 struct SweepSlot {
-  int index = 0;
-  unsigned parity = 0;
+  int index;
+  unsigned parity;
 
-  __device__ __forceinline__ void advance() {
-    if (++index == kSweepSlots) {
-      index = 0;
-      parity ^= 1;
-    }
-  }
+  __device__ __forceinline__ explicit SweepSlot(int use)
+      : index(use % kSweepSlots), parity(static_cast<unsigned>(use / kSweepSlots % 2)) {}
 };
 
 /// What a direction's warps share.
@@ -83,41 +82,60 @@ class SweepTokenWarp : public SweepDirection {
   __device__ __forceinline__ SweepTokenWarp(const Sweep& sweep, bool against, SweepShared<Kind> (&directions)[2])
       : SweepDirection(sweep, against),
         lane_(lane_index()),
-        first_number_(k * (p.rank + 2) - skipped),
-        words_((skipped + p.rank + 3) / 2),
+        first_number_(k() * (p.rank + 2) - skipped()),
+        words_((skipped() + p.rank + 3) / 2),
         shared_(directions[reversed]) {}
 
-  /// Brings the tokens of every tile on the walk as soon as there is a slot, and then calls finish(row of results that
-  /// the lane has looked up, use) for the tile that the slot held before, the use'th of the block. That is over before
-  /// the tile after next but one is scanned.
+  /// Brings the tokens of every tile on the walk as soon as there is a slot. Says `ahead` tiles more to be there, for
+  /// which the last scans wait.
+  __device__ __forceinline__ void run(int ahead) const {
+    run<false>(ahead, [](const SweepRows<Kind>&, int) {});
+  }
+
+  /// The same, and calls finish(rows, buffer) for every tile that has been scanned. The tiles have a buffer, 0 or 1 in
+  /// turn: this is over before a tile is there which is three after.
   template <class Finish>
-  __device__ __forceinline__ void run(Finish finish) const {
-    SweepSlot slot;
+  __device__ __forceinline__ void run_and(int ahead, Finish finish) const {
+    run<true>(ahead, finish);
+  }
+
+  /// Calls body(row of the tile, word, where that word of rows[row] lies in a map of projections) for the lane's words.
+  template <class Body>
+  __device__ __forceinline__ void each_word_of(const int* rows, Body body) const {
+    const int row = lane_ / 2, to = rows[row];
+    if (to < 0) return;
+    const std::int64_t front = static_cast<std::int64_t>(to) * projections() + first_number_;
+    each_word([&](int, int word) { body(row, word, front + 2 * word); });
+  }
+
+ private:
+  template <bool kFinishes, class Finish>
+  __device__ __forceinline__ void run(int ahead, Finish finish) const {
+    constexpr int kLag = 3;  // tiles from one that is brought to one that is finished meanwhile
     SweepPlace place = start();
     Tokens next = look_up(place);
-    int results[kSweepSlots] = {};  // of the tiles in the slots, the oldest first
-    int beyond = 0;                 // tiles after the walk's last: only finished
-    for (unsigned use = 0; beyond < kSweepSlots; ++use, slot.advance()) {
+    for (int use = 0, beyond = 0; beyond < (kFinishes ? kLag : ahead); ++use) {
+      const SweepSlot slot(use);
       SweepTokens<Kind>& tokens = shared_.tokens[slot.index];
       const bool brings = exists(place);
-      if (use >= kSweepSlots) shared_.done[slot.index].wait(slot.parity ^ 1);
-      int result = -1;
       bool doubled = false;
+      if (use >= kSweepSlots) shared_.done[slot.index].wait(slot.parity ^ 1);
       if (brings) {
         const Tokens now = next;
         const SweepPlace following = after(place);
         next = look_up(following);
         doubled = has_seconds(now);
-        result = put_rows(place, now, doubled, tokens.rows);
+        put_rows(place, now, doubled, tokens.rows);
         copy(place, now.first, tokens);
         if (doubled) copy(place, now.second, shared_.seconds);
         commit_copies();
         place = following;
       }
-      if (use >= kSweepSlots) finish(results[0], use - kSweepSlots);
-#pragma unroll
-      for (int i = 1; i < kSweepSlots; ++i) results[i - 1] = results[i];
-      results[kSweepSlots - 1] = result;
+      if (kFinishes && use >= kLag) {
+        const SweepSlot scanned(use - kLag);
+        shared_.done[scanned.index].wait(scanned.parity);
+        finish(shared_.tokens[scanned.index].rows, (use - kLag) % 2);
+      }
       if (brings) {
         wait_copies<0>();
         if (doubled) add_seconds(tokens);
@@ -126,21 +144,10 @@ class SweepTokenWarp : public SweepDirection {
       } else {
         ++beyond;
       }
-      if (beyond <= 1) shared_.full[slot.index].arrive();  // the last tile's scan waits for one more
+      if (beyond <= ahead) shared_.full[slot.index].arrive();
     }
   }
 
-  /// Calls body(row of the tile, word, where that word of the row lies in a map of projections) for the lane's words.
-  /// `result`: what finish() was given.
-  template <class Body>
-  __device__ __forceinline__ void each_result_word(int result, Body body) const {
-    const int row = lane_ / 2, to = __shfl_sync(0xffffffffu, result, row);
-    if (to < 0) return;
-    const std::int64_t front = static_cast<std::int64_t>(to) * projections() + first_number_;
-    each_word([&](int, int word) { body(row, word, front + 2 * word); });
-  }
-
- private:
   struct Tokens {
     int first, second;  ///< of an image; −1 where there is none
   };
@@ -149,7 +156,7 @@ class SweepTokenWarp : public SweepDirection {
     const int at = position(tile_of(place), lane_ % kTile);
     Tokens tokens{-1, -1};
     if (exists(place) && is_position(at)) {
-      const std::int64_t from = place.image * p.order.stride + at;
+      const std::int64_t from = std::int64_t{place.image} * p.order.stride + at;
       tokens.first = p.order.first[from];
       if (!Kind::kPlain && p.order.second) tokens.second = p.order.second[from];
     }
@@ -159,21 +166,21 @@ class SweepTokenWarp : public SweepDirection {
     return !Kind::kPlain && __any_sync(0xffffffffu, tokens.second >= 0);
   }
 
-  /// Of results, for the lane's row.
-  __device__ __forceinline__ int put_rows(const SweepPlace& place, const Tokens& tokens, bool doubled,
-                                          SweepRows<Kind>& rows) const {
-    const int image = static_cast<int>(place.image), row = lane_ % kTile;
-    const auto row_of = [&](int length, int at) { return at < 0 ? -1 : image * length + at; };
+  __device__ __forceinline__ void put_rows(const SweepPlace& place, const Tokens& tokens, bool doubled,
+                                           SweepRows<Kind>& rows) const {
+    const int row = lane_ % kTile;
+    const auto row_of = [&](int length, int at) { return at < 0 ? -1 : place.image * length + at; };
     rows.token[0][row] = row_of(p.length, tokens.first);
-    if constexpr (Kind::kPlain) return row_of(p.length, tokens.first);
-    const int at = position(tile_of(place), row), out_length = static_cast<int>(p.out_length());
-    const int result = row_of(p.length, p.by_token ? tokens.first : is_position(at) ? at : -1);
-    rows.token[Kind::kTokens - 1][row] = row_of(p.length, tokens.second);
-    rows.general_result[row] = result;
-    rows.general_output[0][row] = row_of(out_length, p.output_of(tokens.first));
-    rows.general_output[Kind::kTokens - 1][row] = row_of(out_length, p.output_of(tokens.second));
-    rows.doubled = doubled;
-    return result;
+    if constexpr (!Kind::kPlain) {
+      const int at = position(tile_of(place), row), output = p.output_of(tokens.first);
+      const bool spared = (against ? tokens.first : output) < 0 && is_position(at);
+      rows.token[1][row] = row_of(p.length, tokens.second);
+      rows.general_output[0][row] = row_of(p.out_length(), output);
+      rows.general_output[1][row] = row_of(p.out_length(), p.output_of(tokens.second));
+      rows.spare[row] = row_of(p.length, spared ? at : -1);
+      rows.general_tokens = doubled ? 2 : 1;
+      rows.spared = __any_sync(0xffffffffu, spared);
+    }
   }
 
   /// Numbers of a token's projections.
@@ -183,7 +190,7 @@ class SweepTokenWarp : public SweepDirection {
     const std::int64_t row = place.image * p.length + max(mine, 0);
     const bfloat16* from = p.projection + row * projections() + first_number_ + lane_ % 2 * 2;
     const std::uint32_t at = shared_address(&to.row[lane_ / 2][lane_ % 2 * 2]);
-    each_word([&](int index, int) { copy_async_word(at + index * 8, from + index * 4, mine < 0); });
+    each_word([&](int index, int) { copy_async_word(at + index * 8, from + index * 4, mine); });
   }
   /// Each lane those words that it has copied.
   __device__ __forceinline__ void add_seconds(SweepTokens<Kind>& tokens) const {
@@ -199,7 +206,7 @@ class SweepTokenWarp : public SweepDirection {
   }
   __device__ __forceinline__ void put_BC(SweepTokens<Kind>& tokens) const {
     const int row = lane_ % kTile;
-    const bfloat16* numbers = &tokens.row[row][skipped + p.rank];
+    const bfloat16* numbers = &tokens.row[row][skipped() + p.rank];
     if (lane_ < kTile) {
       tokens.B[row] = kLn2 * to_real(numbers[0]);
     } else {
@@ -210,7 +217,7 @@ class SweepTokenWarp : public SweepDirection {
   template <class Body>
   __device__ __forceinline__ void each_word(Body body) const {
 #pragma unroll
-    for (int index = 0; index < 2 * Kind::kRankTiles + 1; ++index) {
+    for (int index = 0; index < 2 * Kind::kColumns; ++index) {
       if (2 * index >= words_) break;  // for all lanes
       const int word = lane_ % 2 + 2 * index;
       if (word < words_) body(index, word);

@@ -80,7 +80,7 @@ template <class Params>
 Sweep sweep_of(const Params& p, const CrossTokens& tokens, int order) {
   const CrossScanShape& s = p.shape;
   const int length = static_cast<int>(s.height * s.width);
-  return {.batch = s.batch,
+  return {.batch = static_cast<int>(s.batch),
           .length = length,
           .tiles = sweep_tiles(length),
           .channels = static_cast<int>(s.scan.channels),
@@ -88,11 +88,11 @@ Sweep sweep_of(const Params& p, const CrossTokens& tokens, int order) {
           .directions = 4,
           .along = {order, order + 2},
           .order = tokens.order(order),
+          .plain = true,
           .x = p.x,
           .projection = p.projection,
           .weights = p.weights,
           .states = const_cast<float*>(p.states),
-          .by_token = true,
           .adds = order > 0,
           .warps = 0,
           .width = static_cast<int>(s.width),
@@ -107,7 +107,8 @@ void cross_sweep_forward(const Stream& stream, const CrossScanForward<bfloat16>&
 
 void cross_sweep_backward(const Stream& stream, const CrossScanBackward<bfloat16>& p) {
   const CrossTokens tokens(stream, p.shape);
-  sweep_backward(stream, p.shape.scan, 2, p.grad_z, p.grad_x, p.grad_projection, p.grad_weights,
+  sweep_backward(stream, p.shape.scan, 2, p.grad_z, {p.grad_x, p.grad_projection, nullptr, nullptr},
+                 p.grad_weights,
                  [&](int order) { return sweep_of(p, tokens, order); });
 }
 

@@ -206,7 +206,7 @@ void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const f
 ScanSaved quad_scan_saved_bf16(const QuadScanShape& s) {
   const std::int64_t positions = s.order.length(), y = s.batch * positions * s.scan.channels;
   if (!sweeps(s.scan, s.batch, s.order.length())) return {.y = y};
-  return {.y = lies_by_token(s) ? 0 : y, .states = sweep_states(s.scan, s.batch, positions)};
+  return {.y = is_plain(s) ? 0 : y, .states = sweep_states(s.scan, s.batch, positions)};
 }
 
 template <class T>

@@ -1,8 +1,7 @@
 // quad_scan by sweeps (kernels/cuda/core_sweep.cuh): bfloat16, one state.
 //
-// In the quadtree order, without padding, every position holds one token: results then lie by token, z is all that the
-// forward pass has to keep, and the scan's gradients are the op's. Else they lie by position, and are gathered by
-// token.
+// In the quadtree order, without padding, every position holds one token. Else some hold two, some none: what belongs
+// to no token is kept beside z, since the merge's gradient compares it with others.
 #pragma once
 
 #include "kernels/cuda/core_sweep_backward.cuh"
@@ -12,7 +11,7 @@
 
 namespace qm::cuda {
 
-inline bool lies_by_token(const QuadScanShape& s) {
+inline bool is_plain(const QuadScanShape& s) {
   return s.order.fine_order == FineOrder::kQuadtree && s.out_height == s.order.height && s.out_width == s.order.width;
 }
 
@@ -53,7 +52,7 @@ class QuadTokens {
 template <class Params>
 Sweep sweep_of(const Params& p, const SweepOrder& order, float* states) {
   const QuadScanShape& s = p.shape;
-  return {.batch = s.batch,
+  return {.batch = static_cast<int>(s.batch),
           .length = static_cast<int>(s.order.length()),
           .tiles = sweep_tiles(s.order.length()),
           .channels = static_cast<int>(s.scan.channels),
@@ -61,11 +60,11 @@ Sweep sweep_of(const Params& p, const SweepOrder& order, float* states) {
           .directions = 2,
           .along = {0, 1},
           .order = order,
+          .plain = is_plain(s),
           .x = p.x,
           .projection = p.projection,
           .weights = p.weights,
           .states = states,
-          .by_token = lies_by_token(s),
           .adds = false,
           .warps = 0,
           .width = static_cast<int>(s.order.width),
@@ -73,51 +72,65 @@ Sweep sweep_of(const Params& p, const SweepOrder& order, float* states) {
           .out_width = static_cast<int>(s.out_width)};
 }
 
-// ---- gradients by token ---------------------------------------------------------------------------------------------
+// ---- the gradient of the one-hot ------------------------------------------------------------------------------------
 
 struct SweepMerge {
   QuadScanBackward<bfloat16> p;
-  const int* first;        ///< (batch, L) the token at a position; null where rows are positions
-  const bfloat16* y;       ///< (batch, rows, D)
-  const bfloat16* grad_s;  ///< (batch, rows, D)
-  const bfloat16* grad_q;  ///< (batch, rows, K, R + 2)
-  std::int64_t groups;     ///< of kSweepMergeTokens tokens, an image
-  double* quadrant_sums;   ///< (batch, groups, 4)
+  const int* first;  ///< (batch, L) the token at a position, or −1
+  // Where the sweeps have left y, ∂s and ∂ of the projections that belong to no token: (batch, L, …) by position.
+  const bfloat16 *spare_y, *spare_grad_s, *spare_grad_projection;
+  std::int64_t groups;    ///< of kSweepMergeTokens tokens, an image
+  double* quadrant_sums;  ///< (batch, groups, 4)
 };
 
 inline constexpr int kSweepMergeTokens = 64;  ///< a block of kBlock threads
 
-/// Rows of an image that one of its tokens goes with.
+/// A row of an image in a map by token, or ~row of its spare map.
+using SweepRow = int;
+
+/// What one token goes with: the same of its fine and of its coarse position.
 struct SweepMergePlace {
-  int token, fine, coarse, taken;  ///< of x, and of what lies by position or by token
-  int output;                      ///< of z, or −1
-  int quadrant;
+  int token, quadrant;
+  int output;  ///< of z, or −1
+  SweepRow grad_s[2], y[2];
 };
 
 __device__ __forceinline__ SweepMergePlace merge_place(const SweepMerge& m, std::int64_t image, std::int64_t index) {
   const QuadScanShape& s = m.p.shape;
-  const QuadOrder::Token token{index / s.order.width, index % s.order.width};
-  const std::int64_t address = s.order.address(token), front = image * s.order.length();
-  const std::int64_t row = address / s.order.width, column = address % s.order.width;
-  const int quadrant = s.order.quadrant(token);
-  int fine = static_cast<int>(s.order.fine_position(token)), coarse = static_cast<int>(s.order.coarse_position(token));
-  if (m.first) {
-    fine = m.first[front + fine];
-    coarse = m.first[front + coarse];
+  const int width = static_cast<int>(s.order.width);
+  const auto output_of = [&](int token) {
+    const int row = token / width, column = token % width;
+    return row < s.out_height && column < s.out_width ? static_cast<int>(row * s.out_width + column) : -1;
+  };
+  const QuadOrder::Token token{index / width, index % width};
+  const int address = static_cast<int>(s.order.address(token));
+  SweepMergePlace place{
+      .token = address, .quadrant = s.order.quadrant(token), .output = output_of(address), .grad_s = {}, .y = {}};
+  const std::int64_t positions[2] = {s.order.fine_position(token), s.order.coarse_position(token)};
+  for (int i = 0; i < 2; ++i) {
+    const int position = static_cast<int>(positions[i]), first = m.first[image * s.order.length() + position];
+    const int output = first >= 0 ? output_of(first) : -1;
+    place.grad_s[i] = first >= 0 ? first : ~position;
+    place.y[i] = output >= 0 ? output : ~position;
   }
-  const bool in_output = row < s.out_height && column < s.out_width;
-  return {.token = static_cast<int>(address),
-          .fine = fine,
-          .coarse = coarse,
-          .taken = quadrant == m.p.selected[image] ? fine : coarse,
-          .output = in_output ? static_cast<int>(row * s.out_width + column) : -1,
-          .quadrant = quadrant};
+  return place;
 }
 
-/// ⟨v, fine − coarse⟩ of a chunk.
+/// Of an image's maps with `width` numbers a row.
+struct SweepRowsOfImage {
+  const bfloat16 *map, *spare;
+  int width;
+
+  __device__ __forceinline__ const bfloat16* at(SweepRow row, int column) const {
+    return (row >= 0 ? map : spare) + static_cast<std::int64_t>(row >= 0 ? row : ~row) * width + column;
+  }
+};
+
+/// ⟨v, fine − coarse⟩ of a chunk. v is read this once: it makes way in the caches for rows that are read again.
 __device__ __forceinline__ float compare_chunks(const bfloat16* v, const bfloat16* fine, const bfloat16* coarse) {
+  const uint4 chunk = __ldcs(reinterpret_cast<const uint4*>(v));
   float a[kChunk], b[kChunk], c[kChunk], sum = 0;
-  load_vector(v, a);
+  load_vector(reinterpret_cast<const bfloat16*>(&chunk), a);
   load_vector(fine, b);
   load_vector(coarse, c);
 #pragma unroll
@@ -125,8 +138,7 @@ __device__ __forceinline__ float compare_chunks(const bfloat16* v, const bfloat1
   return sum;
 }
 
-// A group's terms of grad_one_hot, and, where rows are positions, grad_x and grad_projection.
-// Grid (batch · groups), block (kBlock): a thread a chunk of a token at a time.
+// A group's terms of grad_one_hot. Grid (batch · groups), block (kBlock): a thread a chunk of a token at a time.
 //   as in SweepMerge; quadrant_sums in double, since terms of either sign nearly cancel
 static __global__ void __launch_bounds__(kBlock) sweep_merge_kernel(const __grid_constant__ SweepMerge m) {
   __shared__ SweepMergePlace places[kSweepMergeTokens];
@@ -145,29 +157,29 @@ static __global__ void __launch_bounds__(kBlock) sweep_merge_kernel(const __grid
 #pragma unroll
     for (int q = 0; q < 4; ++q) sums[q] += q == quadrant ? sum : 0.0f;
   };
-  const std::int64_t maps = image * s.order.length() * channels;
-  const std::int64_t outputs = image * s.out_height * s.out_width * channels;
+  const std::int64_t rows = image * s.order.length(), outputs = image * s.out_height * s.out_width;
+  const SweepRowsOfImage grad_s{m.p.grad_x + rows * channels, m.spare_grad_s + rows * channels, channels};
+  const SweepRowsOfImage y{m.p.z + outputs * channels, m.spare_y + rows * channels, channels};
+  const SweepRowsOfImage grad_q{m.p.grad_projection + rows * projections, m.spare_grad_projection + rows * projections,
+                                projections};
+#pragma unroll 2
   for (int item = thread; item < tokens * chunks; item += kBlock) {
     const SweepMergePlace& place = places[item / chunks];
     const int column = item % chunks * kChunk;
-    const auto at = [&](int row) { return maps + static_cast<std::int64_t>(row) * channels + column; };
-    float sum = compare_chunks(m.p.x + at(place.token), m.grad_s + at(place.fine), m.grad_s + at(place.coarse));
+    const bfloat16* x = m.p.x + (rows + place.token) * channels + column;
+    float sum = compare_chunks(x, grad_s.at(place.grad_s[0], column), grad_s.at(place.grad_s[1], column));
     if (place.output >= 0) {
-      const std::int64_t output = outputs + static_cast<std::int64_t>(place.output) * channels + column;
-      sum += compare_chunks(m.p.grad_z + output, m.y + at(place.fine), m.y + at(place.coarse));
+      const bfloat16* grad_z = m.p.grad_z + (outputs + place.output) * channels + column;
+      sum += compare_chunks(grad_z, y.at(place.y[0], column), y.at(place.y[1], column));
     }
     add(place.quadrant, sum);
-    if (m.first) continue;
-    *reinterpret_cast<uint4*>(m.p.grad_x + at(place.token)) =
-        *reinterpret_cast<const uint4*>(m.grad_s + at(place.taken));
   }
-  const std::int64_t rows = image * s.order.length() * projections;
   for (int item = thread; item < tokens * projections; item += kBlock) {
     const SweepMergePlace& place = places[item / projections];
-    const auto at = [&](int row) { return rows + static_cast<std::int64_t>(row) * projections + item % projections; };
-    add(place.quadrant, to_real(m.p.projection[at(place.token)]) *
-                            (to_real(m.grad_q[at(place.fine)]) - to_real(m.grad_q[at(place.coarse)])));
-    if (!m.first) m.p.grad_projection[at(place.token)] = m.grad_q[at(place.taken)];
+    const int column = item % projections;
+    add(place.quadrant,
+        to_real(m.p.projection[(rows + place.token) * projections + column]) *
+            (to_real(*grad_q.at(place.grad_s[0], column)) - to_real(*grad_q.at(place.grad_s[1], column))));
   }
 
 #pragma unroll
@@ -187,8 +199,7 @@ static __global__ void __launch_bounds__(kBlock) sweep_merge_kernel(const __grid
 
 inline void quad_sweep_forward(const Stream& stream, const QuadScanForward<bfloat16>& p) {
   const QuadTokens tokens(stream, p.shape, p.selected);
-  const bool by_token = lies_by_token(p.shape);
-  sweep_forward<true>(stream, {sweep_of(p, tokens.order(), p.states), by_token ? p.z : p.y, by_token ? nullptr : p.z});
+  sweep_forward<true>(stream, {sweep_of(p, tokens.order(), p.states), p.z, p.y});
 }
 
 /// `sum_one_hot(groups, quadrant_sums)` ends the sums of the groups.
@@ -196,19 +207,17 @@ template <class SumOneHot>
 void quad_sweep_backward(const Stream& stream, const QuadScanBackward<bfloat16>& p, SumOneHot sum_one_hot) {
   const QuadScanShape& s = p.shape;
   const QuadTokens tokens(stream, s, p.selected);
-  const bool by_token = lies_by_token(s);
-  const std::int64_t rows = s.batch * s.order.length(), projections = s.scan.directions * s.scan.projection();
-  const Scratch<bfloat16> grad_s(stream, by_token ? 0 : rows * s.scan.channels);
-  const Scratch<bfloat16> grad_q(stream, by_token ? 0 : rows * projections);
-  bfloat16* to_s = by_token ? p.grad_x : grad_s.data();
-  bfloat16* to_q = by_token ? p.grad_projection : grad_q.data();
-  sweep_backward<true>(stream, s.scan, 1, p.grad_z, to_s, to_q, p.grad_weights,
+  const std::int64_t rows = is_plain(s) ? 0 : s.batch * s.order.length();
+  const Scratch<bfloat16> spare_grad_s(stream, rows * s.scan.channels);
+  const Scratch<bfloat16> spare_grad_projection(stream, rows * s.scan.directions * s.scan.projection());
+  sweep_backward<true>(stream, s.scan, 1, p.grad_z,
+                       {p.grad_x, p.grad_projection, spare_grad_s.data(), spare_grad_projection.data()}, p.grad_weights,
                        [&](int) { return sweep_of(p, tokens.order(), const_cast<float*>(p.states)); });
 
   const std::int64_t groups = ceil_div(s.order.length(), kSweepMergeTokens), blocks = s.batch * groups;
   const Scratch<double> quadrant_sums(stream, blocks * 4);
   sweep_merge_kernel<<<blocks_for(blocks, 1), kBlock, 0, native(stream)>>>(
-      {p, by_token ? tokens.order().first : nullptr, by_token ? p.z : p.y, to_s, to_q, groups, quadrant_sums.data()});
+      {p, tokens.order().first, p.y, spare_grad_s.data(), spare_grad_projection.data(), groups, quadrant_sums.data()});
   check_launch("sweep_merge");
   sum_one_hot(groups, quadrant_sums.data());
 }

@@ -25,6 +25,13 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const FragmentA& a, 
       : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.b[0]), "r"(b.b[1]));
 }
 
+/// The lane, asked for anew: what is computed from it then occupies no registers in between.
+__device__ __forceinline__ unsigned lane_again() {
+  unsigned lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
+}
+
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
@@ -79,15 +86,19 @@ __device__ __forceinline__ void store_shared(const uint4& v, std::uint32_t addre
                : "memory");
 }
 
-/// 16 bytes from global to an address of shared memory, or 16 zeros; done when its group is waited for.
-__device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, bool zero) {
-  const int bytes = zero ? 0 : 16;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+/// 16 bytes from global to an address of shared memory, or 16 zeros where `row` is negative; done when its group is
+/// waited for.
+__device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, int row) {
+  asm volatile(
+      "{ .reg .pred zero; setp.lt.s32 zero, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, zero; }" ::"r"(to),
+      "l"(from), "r"(row)
+      : "memory");
 }
 /// The same for 4 bytes.
-__device__ __forceinline__ void copy_async_word(std::uint32_t to, const void* from, bool zero) {
-  const int bytes = zero ? 0 : 4;
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+__device__ __forceinline__ void copy_async_word(std::uint32_t to, const void* from, int row) {
+  asm volatile("{ .reg .pred zero; setp.lt.s32 zero, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, zero; }" ::"r"(to),
+               "l"(from), "r"(row)
+               : "memory");
 }
 /// Ends the group of copies that this thread has issued since the group before.
 __device__ __forceinline__ void commit_copies() {
@@ -147,6 +158,12 @@ class SharedBarrier {
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// The same, computed anew even where the result is known: for numbers that would occupy registers too long.
+__device__ __forceinline__ float exp2_again(float x) {
+  float y;
+  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 __device__ __forceinline__ float log2_fast(float x) {
