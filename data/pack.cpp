@@ -5,10 +5,10 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <set>
 #include <span>
-#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -80,13 +80,13 @@ std::optional<Image> changed(const Image& image, std::span<const std::uint8_t> e
 /// Reads and decodes an image. Never throws: it runs in a parallel loop.
 LoadedImage load(const PackSource& source, const SourceImage& place, const PackOptions& options) {
   LoadedImage loaded;
+  const auto fail = [&](const char* cause) {
+    loaded.failure = std::make_exception_ptr(Error(concat(place.name, ": ", cause)));
+  };
+  bool is_read = false;
   try {
     loaded.bytes = source.read(place);
-  } catch (...) {
-    loaded.failure = std::current_exception();
-    return loaded;
-  }
-  try {
+    is_read = true;
     Image image = decode_image(loaded.bytes);
     if (auto other = changed(image, loaded.bytes, options)) {
       image = std::move(*other);
@@ -97,11 +97,15 @@ LoadedImage load(const PackSource& source, const SourceImage& place, const PackO
     loaded.height = image.height;
     loaded.width = image.width;
   } catch (const IoError& error) {
-    std::string_view cause = error.what();
-    if (cause.starts_with(place.name + ": ")) cause.remove_prefix(place.name.size() + 2);
-    loaded.cause = cause;
-  } catch (...) {
-    loaded.failure = std::current_exception();  // out of memory, say
+    if (is_read) {
+      loaded.cause = error.what();
+    } else {
+      loaded.failure = std::current_exception();  // names the file
+    }
+  } catch (const std::bad_alloc&) {
+    fail("out of memory");
+  } catch (const std::exception& error) {
+    fail(error.what());
   }
   return loaded;
 }
@@ -204,10 +208,13 @@ class Packer {
     return std::move(report_);
   }
 
-  /// After a failure: nothing is left where no shard was finished.
+  /// After a failure, which it does not hide behind another: nothing is left where no shard was finished.
   void abandon() {
-    std::error_code ignored;
-    if (!publishing_ && find_shards(partial_, options_.split).empty()) fs::remove_all(partial_, ignored);
+    try {
+      if (!publishing_ && find_shards(partial_, options_.split).empty()) fs::remove_all(partial_);
+    } catch (const std::exception&) {
+      // The next run goes on with what is there, or removes it.
+    }
   }
 
  private:

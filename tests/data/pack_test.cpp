@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <set>
 
 #include "data/image.h"
 #include "data/shard.h"
 #include "tests/support/damaged_file.h"
+#include "tests/support/jpegs.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -38,7 +40,7 @@ struct SmallTree {
     add(".git/a.jpg", {1});
     fs::create_directories(input + "/dog/deeper");
   }
-  void add(const std::string& name, const Bytes& bytes) { write_bytes(input + "/" + name, bytes); }
+  void add(const std::string& name, const Bytes& bytes) const { write_bytes(input + "/" + name, bytes); }
   PackOptions options() const { return {.input = input, .split = "train", .output = output}; }
 
   TemporaryFolder folder;
@@ -167,6 +169,30 @@ TEST(data, pack_ends_at_an_image_that_cannot_be_read_even_if_bad_ones_are_skippe
   options.skip_bad = true;
   expect_named_error(link, [&] { pack(options); });
   EXPECT_FALSE(fs::exists(tree.output + "/train-00000-of-00001.h5"));
+}
+
+TEST(data, pack_counts_no_image_as_bad_for_what_the_machine_lacks) {
+  const SmallTree tree;
+  const std::string image = tree.input + "/dog/progressive.jpg";
+  tree.add("dog/progressive.jpg", jpeg_of(image_of(1, 200, 40), 2, 2, true));
+  PackOptions options = tree.options();
+  options.skip_bad = true;
+  {
+    const LittleJpegMemory little;
+    const std::string error = error_of<Error>([&] { pack(options); });
+    EXPECT_TRUE(error.starts_with(image + ": JPEG: out of memory: ")) << error;
+  }
+  const Bytes jpeg = encode_jpeg(image_of(1, 8, 9), 90);
+  for (int i = 0; i < 100; ++i) tree.add(concat("cat/", i, ".jpg"), jpeg);
+  options.threads = 1;
+  {
+    std::optional<DescriptorLimit> none_left;  // from the first portion on
+    options.progress = [&](const PackProgress&) { none_left.emplace(); };
+    const std::string error = error_of([&] { pack(options); });
+    EXPECT_NE(error.find(": cannot open: Too many open files"), std::string::npos) << error;
+  }
+  options.progress = nullptr;
+  EXPECT_EQ(pack(options).images, 107);
 }
 
 TEST(data, pack_reports_classes_without_images) {
