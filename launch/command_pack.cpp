@@ -46,12 +46,13 @@ class Progress {
 
   void show(const PackProgress& progress) {
     const auto now = Clock::now();
+    if (progress.done == progress.kept) start_ = now;  // this run's own images have yet to come
     const bool finished = progress.done == progress.total;
     if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n")
-              << std::flush;
+    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ ? "\33[K" : "")
+              << (terminal_ && !finished ? "" : "\n") << std::flush;
   }
 
  private:
@@ -75,6 +76,7 @@ void print_report(const PackReport& report, const PackOptions& options) {
              [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
   print_some(report.ignored, "Files ignored, neither JPEG nor PNG", itself);
   print_some(report.empty_classes, "Classes without images", itself);
+  print_some(report.damaged, "Shards of an earlier run that are damaged by now, and were packed again", itself);
   std::cout << options.split << ": " << report.images << " images of " << report.class_names.size() << " classes, "
             << report.skipped.size() << " skipped, " << report.bytes << " bytes, in " << report.files.size()
             << " shards in " << options.output;

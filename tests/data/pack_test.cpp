@@ -53,6 +53,8 @@ TEST(data, pack_tells_the_time_left_by_the_images_of_this_run) {
             "pack: 300 of 1000 images, 50/s, 0:00:14 left");
   EXPECT_EQ(describe(PackProgress{.done = 8300, .kept = 8000, .total = 908300}, 6),
             "pack: 8300 of 908300 images, 50/s, 5:00:00 left");
+  EXPECT_EQ(describe(PackProgress{.done = 8000, .kept = 8000, .total = 908300}, 6),
+            "pack: 8000 of 908300 images, kept from an earlier run");
 }
 
 TEST(data, pack_keeps_every_image_under_its_label_and_id) {
@@ -159,6 +161,25 @@ TEST(data, pack_names_a_bad_image_or_skips_it) {
     EXPECT_EQ(report.skipped[0].cause.find(bad), std::string::npos) << report.skipped[0].cause;
     EXPECT_EQ(ShardSet(tree.output, "train").size(), 6);
   }
+}
+
+TEST(data, pack_leaves_out_a_shard_of_bad_images_alone) {
+  const SmallTree tree;
+  PackOptions options = tree.options();
+  options.skip_bad = true;
+  for (const char* name : {"bear/b.jpg", "cat/bad.jpg", "dog/a.jpg"}) tree.add(name, Bytes(10));
+  options.shards = 9;  // one image each
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.images, 6);
+  EXPECT_EQ(report.skipped.size(), 3u);
+  ASSERT_EQ(report.files.size(), 6u);
+  EXPECT_EQ(report.files.back(), tree.output + "/train-00005-of-00006.h5");
+  EXPECT_EQ(entries_in(tree.output).size(), 6u);
+  const ShardSet set(tree.output, "train");
+  ASSERT_EQ(set.size(), 6);
+  std::set<std::uint64_t> ids;
+  for (std::int64_t i = 0; i < 6; ++i) ids.insert(set.id(i));
+  EXPECT_EQ(ids, (std::set<std::uint64_t>{0, 1, 3, 5, 6, 8}));
 }
 
 TEST(data, pack_ends_at_an_image_that_cannot_be_read_even_if_bad_ones_are_skipped) {
