@@ -71,7 +71,7 @@ image_size = [96, 33]
 [data]
 path = "/some where/shards"
 mean = [0.1, 0.2, 0.30000000000000004]
-std = [1, 1e-3, 0.3]
+std = [1, 1e-30, 0.3]
 threads = 3
 prefetch = 7
 shuffle = "window"
@@ -146,7 +146,7 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.model.width, 33);
   EXPECT_EQ(r.data.path, "/some where/shards");
   EXPECT_EQ(r.data.mean, (std::array<double, 3>{0.1, 0.2, 0.30000000000000004}));
-  EXPECT_EQ(r.data.std, (std::array<double, 3>{1, 1e-3, 0.3}));
+  EXPECT_EQ(r.data.std, (std::array<double, 3>{1, 1e-30, 0.3}));
   EXPECT_EQ(r.data.threads, 3);
   EXPECT_EQ(r.data.prefetch, 7);
   EXPECT_EQ(r.data.shuffle, "window");
@@ -393,7 +393,7 @@ TEST(recipes, values_out_of_range) {
 // Numbers that are finite and of the right sign, and of which nothing sensible could be made.
 TEST(recipes, numbers_that_would_overflow_or_vanish_are_refused) {
   const char* const refused[] = {"data.mean=[0.5, 0.5, 124]",
-                                 "data.std=[1e-310, 1, 1]",
+                                 "data.std=[0, 1, 1]",
                                  "data.std=[1, 1, 1e308]",
                                  "augment.area=[1e-300, 1]",
                                  "augment.ratio=[1e-300, 1]",
