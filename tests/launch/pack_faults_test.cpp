@@ -182,6 +182,23 @@ TEST(faults, pack_killed_at_any_rename_leaves_out_the_same_empty_shards) {
   }
 }
 
+// The second run begins with taking two published shards back.
+TEST(faults, pack_killed_while_it_takes_published_shards_back_goes_on) {
+  const Images images;
+  for (const char* point : {"file-rename", "folder-sync"}) {
+    for (int n = 1; n <= 2; ++n) {
+      SCOPED_TRACE(concat(point, ":", n));
+      fs::remove_all(images.output("out"));
+      expect_killed(images.pack(images.folder(), "out", {"--fault=kill@file-rename:8"}));
+      expect_killed(images.pack(images.folder(), "out", {concat("--fault=kill@", point, ":", n)}));
+      const ProgramResult again = images.pack(images.folder(), "out");
+      ASSERT_TRUE(again.succeeded()) << again.describe();
+      EXPECT_NE(again.out.find("3 of them kept"), std::string::npos) << again.describe();
+      images.expect_like_undisturbed(images.folder(), "out");
+    }
+  }
+}
+
 constexpr const char* kAllWritten = "--fault=kill@file-rename:5";  // the plan, three shards
 
 TEST(faults, pack_makes_again_a_finished_shard_that_has_rotted) {
