@@ -21,6 +21,8 @@ constexpr std::uint64_t kLongestName = 1 << 16;
 /// Behind an archive's end lie as many empty blocks as fill its last record, which has 20 blocks unless it was made for a
 /// tape. More are not padding but what was never written: the rest of a download that had asked for its room at once.
 constexpr std::uint64_t kMostEmptyBlocks = 128;
+/// Bytes without a header at the front of what still may be an archive: more than an image has.
+constexpr std::uint64_t kFarthestFirst = std::uint64_t{64} << 20;
 
 using Header = std::array<std::uint8_t, kBlock>;
 
@@ -176,13 +178,19 @@ class Lister {
     listing_.problems.push_back(concat(parts...));
   }
 
-  /// Whether the bytes begin with a header, or are an archive's end alone.
+  /// Whether there is a header not far from the front, where one that is damaged may lie before it, or an archive's end
+  /// alone.
   bool is_archive() {
-    Header header{};
-    file_.read(at_, std::span(header).first(std::min<std::uint64_t>(kBlock, end_ - at_)));
-    const bool is_empty = is_blank(header) && end_ - at_ >= 2 * kBlock;
-    if (is_header(header) || is_empty) return true;
-    const bool is_gzip = header[0] == 0x1f && header[1] == 0x8b;
+    const std::uint64_t far = std::min(end_ - at_, kFarthestFirst);
+    bool is_empty = far >= 2 * kBlock, is_gzip = false;
+    for (std::uint64_t place = 0; place < far && !is_gzip; place += kBlock) {
+      Header header{};
+      file_.read(at_ + place, std::span(header).first(std::min(kBlock, far - place)));
+      if (is_header(header)) return true;
+      is_empty = is_empty && is_blank(header);
+      is_gzip = place == 0 && header[0] == 0x1f && header[1] == 0x8b;
+    }
+    if (is_empty) return true;
     problem("no tar archive", is_gzip ? ": it is compressed, gunzip it first" : "");
     return false;
   }

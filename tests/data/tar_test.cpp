@@ -84,6 +84,22 @@ TEST(data, tar_goes_on_after_a_damaged_header) {
             std::vector<std::string>{concat("damaged header at byte ", whole.entries[2].offset - 512)});
 }
 
+TEST(data, tar_goes_on_after_a_damaged_first_header) {
+  TarBytes tar;
+  append_tar_entry(tar, "one", contents_of(700, 1));
+  append_tar_entry(tar, "two", contents_of(5, 2));
+  end_tar(tar);
+  for (const bool blank : {false, true}) {
+    TarBytes damaged = tar;
+    damaged[0] ^= 1;
+    if (blank) std::fill_n(damaged.begin(), 512, std::uint8_t{0});
+    const TarListing listing = listing_of(damaged);
+    EXPECT_EQ(names_of(listing), std::vector<std::string>{"two"});
+    EXPECT_EQ(listing.problems.size(), 1u);
+    EXPECT_TRUE(listing.damaged_header);
+  }
+}
+
 TEST(data, tar_goes_on_with_an_archive_behind_the_first) {
   TarBytes both = sample();
   const TarBytes second = sample();
