@@ -38,7 +38,7 @@ void announce(const PackPlan& plan, const std::string& split) {
   std::cout << std::endl;  // before the work starts
 }
 
-/// A line that overwrites itself on a terminal; elsewhere one a minute.
+/// A line that overwrites itself on a terminal, ten times a second; elsewhere one a minute.
 class Progress {
  public:
   /// The work starts here: to list the images may have taken minutes.
@@ -48,7 +48,8 @@ class Progress {
     const auto now = Clock::now();
     if (progress.done == progress.kept) start_ = now;  // this run's own images have yet to come
     const bool finished = progress.done == progress.total;
-    if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
+    const std::chrono::milliseconds pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::minutes(1);
+    if (now - shown_ < pause && !(terminal_ && finished)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
     std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ ? "\33[K" : "")
