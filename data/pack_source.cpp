@@ -45,11 +45,11 @@ constexpr const char* kUnreadArchive = "an archive where images are expected: wh
 constexpr const char* kUnreadFolder = "a folder where images are expected: what it holds is not read";
 constexpr const char* kNoClassFolder = "lies in no class folder";
 
+/// Of an entry that is no link, what the folder's listing says: to ask for each of a million files may take minutes.
 bool is_folder(const fs::directory_entry& entry) {
   std::error_code cause;
-  const fs::file_status status = entry.status(cause);
-  QM_CHECK(fs::exists(status), IoError, entry.path().string(), ": cannot be read: ", cause.message());
-  return fs::is_directory(status);
+  QM_CHECK(entry.exists(cause), IoError, entry.path().string(), ": cannot be read: ", cause.message());
+  return entry.is_directory(cause);
 }
 
 /// A folder's entries, sorted by name, without hidden ones.
