@@ -228,7 +228,7 @@ class Packer {
   /// After a failure, which it does not hide behind another: nothing is left where no shard was finished.
   void abandon() {
     try {
-      if (find_shards(partial_, options_.split).empty()) fs::remove_all(partial_);
+      if (find_shards(partial_, options_.split).empty() && !exists(publishing_path())) fs::remove_all(partial_);
     } catch (const std::exception&) {
       // The next run goes on with what is there, or removes it.
     }

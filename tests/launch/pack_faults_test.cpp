@@ -142,15 +142,20 @@ TEST(faults, pack_mixes_no_kept_shard_with_a_changed_input) {
 }
 
 TEST(faults, pack_of_another_input_does_not_replace_what_was_getting_its_names) {
-  Images images;
-  expect_killed(images.pack(images.folder(), "out", {"--fault=kill@file-rename:8"}));
-  const Strings before = entries_in(images.output("out"));
-  const Strings partial = entries_in(images.output("out/train.partial"));
-  expect_refused(images.pack(images.folder(), "out", {"--seed=1"}), {images.output("out"), "already holds 2 shards"});
-  EXPECT_EQ(entries_in(images.output("out")), before);
-  EXPECT_EQ(entries_in(images.output("out/train.partial")), partial);
-  ASSERT_TRUE(images.pack(images.folder(), "out").succeeded());
-  images.expect_like_undisturbed(images.folder(), "out");
+  const Images images;
+  for (const int named : {2, 3}) {  // all of them: only the note of it is left to remove
+    SCOPED_TRACE(named);
+    fs::remove_all(images.output("out"));
+    expect_killed(images.pack(images.folder(), "out", {concat("--fault=kill@folder-sync:", kRenames - kShards + named)}));
+    const Strings before = entries_in(images.output("out"));
+    const Strings partial = entries_in(images.output("out/train.partial"));
+    expect_refused(images.pack(images.folder(), "out", {"--seed=1"}),
+                   {images.output("out"), concat("already holds ", named, " shards")});
+    EXPECT_EQ(entries_in(images.output("out")), before);
+    EXPECT_EQ(entries_in(images.output("out/train.partial")), partial);
+    ASSERT_TRUE(images.pack(images.folder(), "out").succeeded());
+    images.expect_like_undisturbed(images.folder(), "out");
+  }
 }
 
 TEST(faults, pack_makes_again_a_shard_that_was_damaged_after_it_got_its_name) {
