@@ -89,6 +89,7 @@ std::string plain_path(std::string path) {
 struct PaxRecords {
   std::optional<std::string> path, link;
   std::optional<std::uint64_t> size;
+  bool is_sparse = false;
 };
 
 /// False where the text breaks off or is none of this.
@@ -103,7 +104,8 @@ bool read_pax(std::string_view text, PaxRecords& records) {
     const std::size_t equals = record.find('=');
     if (equals == std::string_view::npos) return false;
     const std::string_view key = record.substr(0, equals), value = record.substr(equals + 1);
-    if (key == "path") records.path = value;
+    if (key.starts_with("GNU.sparse.")) records.is_sparse = true;
+    if (key == "path" || key == "GNU.sparse.name") records.path = value;
     if (key == "linkpath") records.link = value;
     std::uint64_t size = 0;
     if (key == "size" && std::from_chars(value.data(), value.data() + value.size(), size).ec == std::errc()) {
@@ -244,8 +246,10 @@ class Lister {
 
   void take_named(char type, std::string name, const Header& header, Place place) {
     const auto target = [&] { return next_.pax.link.value_or(std::string(text_field(header, 157, 100))); };
-    if (is_file(type)) {
-      listing_.entries.push_back({std::move(name), place.data, place.size});
+    const bool is_sparse = type == 'S' || next_.pax.is_sparse;
+    if (is_sparse) problem(name, ": a sparse file, stored without its zeros: cannot be read in place");
+    if (is_file(type) || is_sparse) {
+      listing_.entries.push_back({std::move(name), place.data, place.size, !is_sparse});
     } else if (type == '1') {
       links_.push_back({std::move(name), plain_path(target())});
     } else if (type == '2') {

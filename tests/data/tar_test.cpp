@@ -194,6 +194,23 @@ TEST(data, tar_gives_no_file_a_name_that_was_damaged) {
   }
 }
 
+TEST(data, tar_sparse_files_are_named_and_keep_their_names) {
+  TarBytes tar;
+  append_tar_entry(tar, "old", contents_of(600, 1), 'S');
+  const std::string records = "22 GNU.sparse.major=1\n25 GNU.sparse.name=d/new\n";
+  append_tar_entry(tar, "PaxHeaders/new", TarBytes(records.begin(), records.end()), 'x');
+  append_tar_entry(tar, "GNUSparseFile.1/new", contents_of(600, 1));
+  append_tar_entry(tar, "d/plain", contents_of(600, 1));
+  end_tar(tar);
+  const TarListing listing = listing_of(tar);
+  ASSERT_EQ(names_of(listing), (std::vector<std::string>{"old", "d/new", "d/plain"}));
+  EXPECT_EQ(listing.problems.size(), 2u);
+  EXPECT_EQ(listing.problems.back(), "d/new: a sparse file, stored without its zeros: cannot be read in place");
+  EXPECT_FALSE(listing.entries[0].whole);
+  EXPECT_FALSE(listing.entries[1].whole);
+  EXPECT_TRUE(listing.entries[2].whole);
+}
+
 TEST(data, tar_without_its_end_is_cut_short) {
   const TarBytes whole = sample();
   const std::size_t end = whole.size() - 1024;
