@@ -113,7 +113,7 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   line.flag("apply-exif", options.apply_exif, "turn images as EXIF says and store them anew; else EXIF is ignored");
   line.option("threads", "N", options.threads, {0, 1024}, "threads that read and decode; 0: one a core");
   line.option("seed", "N", options.seed, "of the order of the images in the shards");
-  line.flag("skip-bad", options.skip_bad, "leave out images that cannot be decoded, and count them");
+  line.flag("skip-bad", options.skip_bad, "leave out bad images and whatever else cannot be packed, and count it");
   line.flag("overwrite", options.overwrite, "replace shards of this split in the output folder");
   line.option("fault", "SPEC", fault, "a test aid: die, freeze or fail at a chosen point; see kernels/base/fault.h");
   if (!line.parse(arguments)) return 0;
