@@ -130,14 +130,12 @@ std::string shard_name(const std::string& split, std::int64_t number, std::int64
 
 std::vector<std::string> find_shards(const std::string& folder, const std::string& split) {
   std::vector<std::string> names;
-  try {
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-      std::string name = entry.path().filename().string();
-      if (parse_shard_name(name, split)) names.push_back(std::move(name));
-    }
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
+  std::error_code cause;
+  for (std::filesystem::directory_iterator entry(folder, cause), end; !cause && entry != end; entry.increment(cause)) {
+    std::string name = entry->path().filename().string();
+    if (parse_shard_name(name, split)) names.push_back(std::move(name));
   }
+  QM_CHECK(!cause, IoError, folder, ": cannot read the folder: ", cause.message());
   std::sort(names.begin(), names.end());
   return names;
 }
