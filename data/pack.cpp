@@ -350,9 +350,9 @@ class Packer {
     }
   }
 
-  /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or another's.
-  /// Images that the shard lacks were bad: they are tried again, to name the cause, and if one is good by now the shard is
-  /// not kept.
+  /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or
+  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause, and if one is good by
+  /// now the shard is not kept.
   bool keep(std::int64_t number, std::span<const std::size_t> order) {
     const std::string path = partial_path(number);
     if (!exists(path)) return false;

@@ -71,8 +71,9 @@ struct PackReport {
 ///
 /// The shards get their names only when all of them are complete: until then those that are lie in the folder
 /// `<output>/<split>.partial`, and shards that are to be overwritten stay. Run again with the same input and options
-/// after a failure or interruption, wherever it came, pack keeps the finished ones whose every byte is still right; with
-/// others it starts anew. The input is the same where the names, places, sizes and times of change of its files are.
+/// after a failure or interruption, wherever it came, pack keeps the finished ones whose every byte is still right;
+/// with others it starts anew. The input is the same where the names, places, sizes and times of change of its files
+/// are.
 ///
 /// Throws IoError (an image, naming it and the cause; a missing folder; no classes or images; a full disk; shards
 /// already there; another process packing the same split into the same folder) or ConfigError (an option that makes no

@@ -302,8 +302,8 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
     const std::string path = prefix + link.name, name = input_ + "/" + path;
     const auto [parent, file] = split_path(path);
     if (is_outside(parent) || is_hidden(path)) continue;
-    const bool matters = is_named_like_image(file) || !archive_suffix(file).empty() ||
-                         contents.folders.contains(prefix + link.target);
+    const bool matters =
+        is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
     if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
     if (!matters) ignored_.push_back(name);
   }
@@ -318,15 +318,15 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
            contents.damaged_header.value_or(0), ", among archives: a whole one may be lost");
   const bool is_nested = options.labels.empty() && contents.archives.size() > contents.images.size();
   if (is_nested) {
-    for (const Found& image : contents.images) problems_.push_back({image.name, "an image where archives are expected"});
+    for (const Found& image : contents.images)
+      problems_.push_back({image.name, "an image where archives are expected"});
     contents.images = find_in_inner_archives(contents.archives);
   } else {
     for (const Found& archive : contents.archives) problems_.push_back({archive.name, kUnreadArchive});
     if (options.labels.empty() && !contents.images.empty()) take_class_folders(contents);
   }
   QM_CHECK(!contents.images.empty(), IoError, input_, ": no JPEG or PNG images",
-           inside_.empty() ? "" : " under '" + inside_ + "'",
-           problems_.empty() ? "" : "; " + problems_.front().cause);
+           inside_.empty() ? "" : " under '" + inside_ + "'", problems_.empty() ? "" : "; " + problems_.front().cause);
   return std::move(contents.images);
 }
 
@@ -394,9 +394,9 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
     for (Found& file : found) {
       const auto label = labels.find(file.file);
       const std::string& first = labelled.emplace(file.file, file.name).first->second;
-      const std::string cause = label == labels.end()  ? concat("has no label in ", options.labels)
-                                : first != file.name ? concat("has the name and so the label of ", first)
-                                                     : "";
+      const std::string cause = label == labels.end() ? concat("has no label in ", options.labels)
+                                : first != file.name  ? concat("has the name and so the label of ", first)
+                                                      : "";
       if (cause.empty()) {
         file.folder = label->second;
         unused.erase(file.file);

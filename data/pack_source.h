@@ -45,9 +45,9 @@ class PackSource {
   ///   - with `labels`, the folder itself, or anywhere in the archive. LABEL is a class name or, with `classes`, a
   ///     number from 0.
   ///
-  /// A class may be without images. What is hidden is passed over. Throws IoError: what cannot be read, nothing to pack,
-  /// class folders at several places, a class that `classes` lacks, a line of `labels` without a label, a damaged header
-  /// between archives.
+  /// A class may be without images. What is hidden is passed over. Throws IoError: what cannot be read, nothing to
+  /// pack, class folders at several places, a class that `classes` lacks, a line of `labels` without a label, a damaged
+  /// header between archives.
   explicit PackSource(const SourceOptions& options);
 
   const std::vector<std::string>& class_names() const { return class_names_; }

@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::uint64_t kBlock = 512;
 constexpr std::uint64_t kLongestName = 1 << 16;
-/// Behind an archive's end lie as many empty blocks as fill its last record, which has 20 blocks unless it was made for a
-/// tape. More are not padding but what was never written: the rest of a download that had asked for its room at once.
+/// Behind an archive's end lie as many empty blocks as fill its last record, which has 20 blocks unless it was made for
+/// a tape. More are not padding but what was never written: the rest of a download that had asked for its room at once.
 constexpr std::uint64_t kMostEmptyBlocks = 128;
 /// Bytes without a header at the front of what still may be an archive: more than an image has.
 constexpr std::uint64_t kFarthestFirst = std::uint64_t{64} << 20;
@@ -119,8 +119,8 @@ bool is_file(char type) {
   return type == '0' || type == 0 || type == '7';
 }
 
-/// Whether the entry is about the one that follows it: its long name, say. True also of a damaged header that says so in
-/// only one of the two ways in which it would.
+/// Whether the entry is about the one that follows it: its long name, say. True also of a damaged header that says so
+/// in only one of the two ways in which it would.
 bool is_about_the_next(const Header& header) {
   const char type = static_cast<char>(header[156]);
   const std::string_view name = text_field(header, 0, 100);

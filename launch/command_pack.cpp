@@ -73,8 +73,7 @@ void print_some(const std::vector<Item>& items, const char* title, Describe desc
 
 void print_report(const PackReport& report, const PackOptions& options) {
   const auto itself = [](const std::string& text) { return text; };
-  print_some(report.skipped, "Skipped",
-             [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
+  print_some(report.skipped, "Skipped", [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
   print_some(report.ignored, "Files ignored, neither JPEG nor PNG", itself);
   print_some(report.empty_classes, "Classes without images", itself);
   print_some(report.damaged, "Shards of an earlier run that are damaged by now, and were packed again", itself);

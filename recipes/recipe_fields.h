@@ -39,7 +39,8 @@ inline constexpr RealRange kNotNegative{0, kLargestReal};
 inline constexpr RealRange kPositive{0, kLargestReal, true};
 inline constexpr RealRange kProbability{0, 1};
 inline constexpr RealRange kBelowOne{0, 1, false, true};
-/// Wide enough for whatever trains, and so far from where numbers overflow or vanish that nothing has to be checked later.
+/// Wide enough for whatever trains, and so far from where numbers overflow or vanish that nothing has to be checked
+/// later.
 inline constexpr RealRange kPixelMean{0, 1};
 inline constexpr RealRange kPixelDeviation{0, 1e3, true};  // too small a one shows: the first step is not finite
 inline constexpr RealRange kArea{1e-3, 1};

@@ -113,12 +113,16 @@ TEST(data, pack_source_an_archive_beside_images_hides_none_of_them) {
   const TemporaryFolder folder;
   const Bytes inner = tar_of({{"x.jpg", jpeg(1)}});
   const std::string tree = folder / "tree.tar";
-  write_bytes(tree, tar_of({{"ant/a.jpg", jpeg(1)}, {"ant/extra.tar", inner}, {"bee/b.jpg", jpeg(2)},
-                            {"bee/more.TAR.GZ", {}}, {"bee/c.tar", jpeg(3)}}));
+  write_bytes(tree, tar_of({{"ant/a.jpg", jpeg(1)},
+                            {"ant/extra.tar", inner},
+                            {"bee/b.jpg", jpeg(2)},
+                            {"bee/more.TAR.GZ", {}},
+                            {"bee/c.tar", jpeg(3)}}));
   const PackSource source = source_of(tree);
   EXPECT_EQ(listed(source, tree), (std::vector<std::pair<std::string, std::string>>{
                                       {"ant/a.jpg", "ant"}, {"bee/b.jpg", "bee"}, {"bee/c.tar", "bee"}}));
-  EXPECT_EQ(problems_of(source, tree), (Names{concat("/ant/extra.tar: ", kUnread), concat("/bee/more.TAR.GZ: ", kUnread)}));
+  EXPECT_EQ(problems_of(source, tree),
+            (Names{concat("/ant/extra.tar: ", kUnread), concat("/bee/more.TAR.GZ: ", kUnread)}));
   EXPECT_TRUE(source.ignored().empty());
 
   fs::create_directories(folder / "tree/ant/deeper");
@@ -137,8 +141,10 @@ TEST(data, pack_source_an_archive_beside_images_hides_none_of_them) {
   EXPECT_EQ(unpacked.ignored(), Names{folder / "tree/ant/empty"});
 
   const std::string nested = folder / "nested.tar";
-  write_bytes(nested, tar_of({{"ant.tar", inner}, {"bee.tar", tar_of({{"b.jpg", jpeg(2)}, {"deeper.tar", inner}})},
-                              {"preview.jpg", jpeg(3)}, {"notes.txt", {}}}));
+  write_bytes(nested, tar_of({{"ant.tar", inner},
+                              {"bee.tar", tar_of({{"b.jpg", jpeg(2)}, {"deeper.tar", inner}})},
+                              {"preview.jpg", jpeg(3)},
+                              {"notes.txt", {}}}));
   const PackSource classes = source_of(nested);
   EXPECT_EQ(listed(classes, nested),
             (std::vector<std::pair<std::string, std::string>>{{"ant/x.jpg", "ant"}, {"bee/b.jpg", "bee"}}));
@@ -176,7 +182,8 @@ TEST(data, pack_source_a_class_without_images_is_one_however_it_comes) {
   fs::create_directories(folder / "tree/ant");
   write_bytes(folder / "tree/ant/a.jpg", jpeg(1));
   Bytes tree;
-  for (const char* name : {"set/", "set/ant/", "set/bee/", "other/", "other/cat/"}) append_tar_entry(tree, name, {}, '5');
+  for (const char* name : {"set/", "set/ant/", "set/bee/", "other/", "other/cat/"})
+    append_tar_entry(tree, name, {}, '5');
   append_tar_entry(tree, "set/ant/a.jpg", jpeg(1));
   end_tar(tree);
   write_bytes(folder / "tree.tar", tree);
@@ -224,9 +231,8 @@ TEST(data, pack_source_follows_links) {
   EXPECT_EQ(listed(source, path),
             (std::vector<std::pair<std::string, std::string>>{{"ant/a.jpg", "ant"}, {"bee/b.jpg", "bee"}}));
   EXPECT_EQ(source.read(source.images()[1]), jpeg(1));
-  EXPECT_EQ(problems_of(source, path),
-            (Names{"/bee/c.jpg: a link to /elsewhere/c.jpg, which is no file in the archive",
-                   "/cat: a link to ant, which is no file in the archive"}));
+  EXPECT_EQ(problems_of(source, path), (Names{"/bee/c.jpg: a link to /elsewhere/c.jpg, which is no file in the archive",
+                                              "/cat: a link to ant, which is no file in the archive"}));
   EXPECT_EQ(source.ignored(), Names{path + "/readme"});
 
   fs::create_directories(folder / "elsewhere/bee");
@@ -244,8 +250,9 @@ TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
   PackOptions options = archives.options("tree");
   options.labels = archives.folder / "labels.txt";
   EXPECT_EQ(error_of([&] { pack(options); }),
-            options.input + ": no JPEG or PNG images lie in it itself, as those that need labels do; those in class "
-                            "folders need none");
+            options.input +
+                ": no JPEG or PNG images lie in it itself, as those that need labels do; those in class "
+                "folders need none");
   options = archives.options("tree.tar");  // each name in three folders
   options.labels = archives.folder / "labels.txt";
   write_bytes(options.labels, text("a.JPEG x\nb.JPEG y\n"));

@@ -217,8 +217,9 @@ TEST(data, tar_without_its_end_is_cut_short) {
   const auto cut_to = [&](std::size_t size) {
     return listing_of(TarBytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)));
   };
-  EXPECT_EQ(cut_to(end).problems, std::vector<std::string>{concat(
-                                      "cut short at byte ", end, ": the empty blocks that end an archive are missing")});
+  EXPECT_EQ(cut_to(end).problems,
+            std::vector<std::string>{
+                concat("cut short at byte ", end, ": the empty blocks that end an archive are missing")});
   EXPECT_EQ(cut_to(end).entries.size(), 6u);
   EXPECT_TRUE(cut_to(end + 512).problems.empty());  // as tar itself takes it
 

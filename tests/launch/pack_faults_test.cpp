@@ -146,7 +146,8 @@ TEST(faults, pack_of_another_input_does_not_replace_what_was_getting_its_names) 
   for (const int named : {2, 3}) {  // all of them: only the note of it is left to remove
     SCOPED_TRACE(named);
     fs::remove_all(images.output("out"));
-    expect_killed(images.pack(images.folder(), "out", {concat("--fault=kill@folder-sync:", kRenames - kShards + named)}));
+    expect_killed(
+        images.pack(images.folder(), "out", {concat("--fault=kill@folder-sync:", kRenames - kShards + named)}));
     const Strings before = entries_in(images.output("out"));
     const Strings partial = entries_in(images.output("out/train.partial"));
     expect_refused(images.pack(images.folder(), "out", {"--seed=1"}),
@@ -219,7 +220,8 @@ TEST(faults, pack_makes_again_a_finished_shard_that_has_rotted) {
     write_bytes(path, bytes);
     const ProgramResult again = images.pack(images.folder(), "out");
     ASSERT_TRUE(again.succeeded()) << again.describe();
-    for (const std::string& text : {std::string("2 of them kept"), path + (in_image ? ": sample 1 (id " : ": damaged")}) {
+    for (const std::string& text :
+         {std::string("2 of them kept"), path + (in_image ? ": sample 1 (id " : ": damaged")}) {
       EXPECT_NE(again.out.find(text), std::string::npos) << text << " is not in " << again.describe();
     }
     images.expect_like_undisturbed(images.folder(), "out");
