@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -49,7 +50,11 @@ void check_inside(const Box& box, ImageSize size) {
 
 Image allocate_image(std::int64_t height, std::int64_t width) {
   check_extent(height, width);
-  return Image{height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3))};
+  try {
+    return Image{height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3))};
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemory(concat("image of ", width, " x ", height, " pixels: out of memory"));
+  }
 }
 
 void check_encodable(const Image& image) {
@@ -72,6 +77,13 @@ struct JpegErrors {
     manager.emit_message = [](j_common_ptr info, int level) {
       if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) fail(info);
     };
+  }
+
+  void check(bool survived) const {
+    if (survived) return;
+    const bool is_memory = manager.msg_code == JERR_OUT_OF_MEMORY || manager.msg_code == JERR_NO_BACKING_STORE;
+    QM_CHECK(!is_memory, OutOfMemory, "JPEG: out of memory: ", message);
+    throw IoError(concat("JPEG: ", message));
   }
 
  private:
@@ -109,7 +121,7 @@ class JpegDecoder {
     start(bytes);
     Image image = allocate_image(info_.image_height, info_.image_width);
     std::vector<std::uint8_t> cmyk_row(info_.out_color_space == JCS_CMYK ? image.width * 4 : 0);
-    check(survives(errors_.jump, [&] { read_rows(image.pixels.data(), cmyk_row.data()); }));
+    errors_.check(survives(errors_.jump, [&] { read_rows(image.pixels.data(), cmyk_row.data()); }));
     return image;
   }
 
@@ -129,17 +141,16 @@ class JpegDecoder {
     region.box = {scaled(box.top) - static_cast<double>(cover.top), scaled(box.left) - static_cast<double>(cover.left),
                   scaled(box.height), scaled(box.width)};
     std::vector<std::uint8_t> row(static_cast<std::size_t>(size.width * 4));
-    check(survives(errors_.jump, [&] { read_box(cover, DCTSIZE / shrink, region.image.pixels.data(), row.data()); }));
+    errors_.check(
+        survives(errors_.jump, [&] { read_box(cover, DCTSIZE / shrink, region.image.pixels.data(), row.data()); }));
     return region;
   }
 
  private:
-  void check(bool survived) const { QM_CHECK(survived, IoError, "JPEG: ", errors_.message); }
-
   void start(std::span<const std::uint8_t> bytes) {
     errors_.install();
     info_.err = &errors_.manager;
-    check(survives(errors_.jump, [&] { read_header(bytes); }));
+    errors_.check(survives(errors_.jump, [&] { read_header(bytes); }));
   }
 
   void read_header(std::span<const std::uint8_t> bytes) {
@@ -234,7 +245,7 @@ class JpegEncoder {
   std::vector<std::uint8_t> encode(const Image& image, int quality) {
     errors_.install();
     info_.err = &errors_.manager;
-    QM_CHECK(survives(errors_.jump, [&] { write(image, quality); }), IoError, "JPEG: ", errors_.message);
+    errors_.check(survives(errors_.jump, [&] { write(image, quality); }));
     return std::vector<std::uint8_t>(buffer_, buffer_ + size_);
   }
 
@@ -273,9 +284,11 @@ class PngDecoder {
   PngDecoder& operator=(const PngDecoder&) = delete;
 
   Image decode() {
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, &PngDecoder::fail, [](png_structp, png_const_charp) {});
+    png_ = png_create_read_struct_2(
+        PNG_LIBPNG_VER_STRING, this, &PngDecoder::fail, [](png_structp, png_const_charp) {}, this,
+        &PngDecoder::allocate, [](png_structp, png_voidp memory) { std::free(memory); });
     info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
-    QM_CHECK(info_ != nullptr, IoError, "PNG: out of memory");
+    QM_CHECK(info_ != nullptr, OutOfMemory, "PNG: out of memory");
     check(survives(jump_, [&] { read_header(); }));
     Image image = allocate_image(png_get_image_height(png_, info_), png_get_image_width(png_, info_));
     check(survives(jump_, [&] { read_rows(image.pixels.data(), image.height, image.width); }));
@@ -291,6 +304,12 @@ class PngDecoder {
     longjmp(decoder.jump_, 1);
   }
 
+  static png_voidp allocate(png_structp png, png_alloc_size_t bytes) {
+    void* memory = std::malloc(bytes);
+    if (memory == nullptr) static_cast<PngDecoder*>(png_get_mem_ptr(png))->lacks_memory_ = true;
+    return memory;
+  }
+
   static void read_bytes(png_structp png, png_bytep out, std::size_t count) {
     PngDecoder& decoder = self(png);
     if (count > decoder.rest_.size()) png_error(png, "data end before the image does");
@@ -298,7 +317,11 @@ class PngDecoder {
     decoder.rest_ = decoder.rest_.subspan(count);
   }
 
-  void check(bool survived) const { QM_CHECK(survived, IoError, "PNG: ", message_); }
+  void check(bool survived) const {
+    if (survived) return;
+    QM_CHECK(!lacks_memory_, OutOfMemory, "PNG: out of memory: ", message_);
+    throw IoError(concat("PNG: ", message_));
+  }
 
   void read_header() {
     png_set_read_fn(png_, this, &PngDecoder::read_bytes);
@@ -323,6 +346,7 @@ class PngDecoder {
   std::span<const std::uint8_t> rest_;  // not read yet
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
+  bool lacks_memory_ = false;
   jmp_buf jump_;
   char message_[256] = "";
 };

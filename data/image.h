@@ -42,7 +42,8 @@ inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
 /// file that ends before its end marker is an error; damage that JPEG decoders conventionally patch over, PIL's among
 /// them, is not. Thread-safe.
 ///
-/// Throws IoError with the cause alone; the caller knows the name to put before it.
+/// Throws IoError with the cause alone; the caller knows the name to put before it. Where it is memory that lacks,
+/// which is no fault of the image, OutOfMemory.
 Image decode_image(std::span<const std::uint8_t> bytes);
 
 /// The pixels of decode_image(bytes) under the box that `choose` names once the image's size is known; bit for bit

@@ -5,10 +5,12 @@
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <set>
 #include <span>
-#include <string_view>
+#include <sstream>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -80,13 +82,13 @@ std::optional<Image> changed(const Image& image, std::span<const std::uint8_t> e
 /// Reads and decodes an image. Never throws: it runs in a parallel loop.
 LoadedImage load(const PackSource& source, const SourceImage& place, const PackOptions& options) {
   LoadedImage loaded;
+  const auto fail = [&](const char* cause) {
+    loaded.failure = std::make_exception_ptr(Error(concat(place.name, ": ", cause)));
+  };
+  bool is_read = false;
   try {
     loaded.bytes = source.read(place);
-  } catch (...) {
-    loaded.failure = std::current_exception();
-    return loaded;
-  }
-  try {
+    is_read = true;
     Image image = decode_image(loaded.bytes);
     if (auto other = changed(image, loaded.bytes, options)) {
       image = std::move(*other);
@@ -97,11 +99,15 @@ LoadedImage load(const PackSource& source, const SourceImage& place, const PackO
     loaded.height = image.height;
     loaded.width = image.width;
   } catch (const IoError& error) {
-    std::string_view cause = error.what();
-    if (cause.starts_with(place.name + ": ")) cause.remove_prefix(place.name.size() + 2);
-    loaded.cause = cause;
-  } catch (...) {
-    loaded.failure = std::current_exception();  // out of memory, say
+    if (is_read) {
+      loaded.cause = error.what();
+    } else {
+      loaded.failure = std::current_exception();  // names the file
+    }
+  } catch (const std::bad_alloc&) {
+    fail("out of memory");
+  } catch (const std::exception& error) {
+    fail(error.what());
   }
   return loaded;
 }
@@ -135,6 +141,19 @@ void write_text(const std::string& path, const std::string& text) {
   file.write(0, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
   file.finish();
   file.publish();
+}
+
+/// Numbers as text, and back.
+std::string text_of(const std::vector<std::int64_t>& numbers) {
+  std::string text;
+  for (const std::int64_t number : numbers) text += std::to_string(number) + "\n";
+  return text;
+}
+std::vector<std::int64_t> numbers_of(const std::vector<std::uint8_t>& text) {
+  std::istringstream stream(std::string(text.begin(), text.end()));
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t number; stream >> number;) numbers.push_back(number);
+  return numbers;
 }
 
 void remove_file(const std::string& path) {
@@ -182,18 +201,20 @@ class Packer {
       const std::size_t begin = order_.size() * number / plan_.shards;
       const std::size_t end = order_.size() * (number + 1) / plan_.shards;
       const auto order = std::span(order_).subspan(begin, end - begin);
-      if (!keep(number, order)) write(number, order);
+      if (keep(number, order) || write(number, order)) finished_.push_back(number);
     }
+    QM_CHECK(!finished_.empty(), IoError, options_.input, ": all ", plan_.images, " images are bad, among them ",
+             report_.skipped.back().path, ": ", report_.skipped.back().cause);
   }
 
   PackReport publish() {
     // Old shards go first: an interruption here leaves a set with gaps, which no reader takes for a whole one. Only
     // once they are gone is a shard in `output` known to be this plan's.
-    for (const std::string& old : other_shards()) remove_file(options_.output + "/" + old);
-    if (!publishing_) write_text(publishing_path(), "");
-    for (std::int64_t number = 0; number < plan_.shards; ++number) {
-      const std::string path = options_.output + "/" + name_of(number);
-      if (exists(partial_ + "/" + name_of(number))) move_file(partial_ + "/" + name_of(number), path);
+    for (const std::string& old : published_shards()) remove_file(options_.output + "/" + old);
+    write_text(publishing_path(), text_of(finished_));
+    for (std::size_t place = 0; place < finished_.size(); ++place) {
+      const std::string path = published_path(place, finished_.size());
+      move_file(partial_path(finished_[place]), path);
       report_.files.push_back(path);
     }
     remove_partial();
@@ -204,34 +225,37 @@ class Packer {
     return std::move(report_);
   }
 
-  /// After a failure: nothing is left where no shard was finished.
+  /// After a failure, which it does not hide behind another: nothing is left where no shard was finished.
   void abandon() {
-    std::error_code ignored;
-    if (!publishing_ && find_shards(partial_, options_.split).empty()) fs::remove_all(partial_, ignored);
+    try {
+      if (find_shards(partial_, options_.split).empty() && !exists(publishing_path())) fs::remove_all(partial_);
+    } catch (const std::exception&) {
+      // The next run goes on with what is there, or removes it.
+    }
   }
 
  private:
-  std::string name_of(std::int64_t number) const { return shard_name(options_.split, number, plan_.shards); }
   std::string plan_path() const { return partial_ + "/plan"; }
   std::string publishing_path() const { return partial_ + "/publishing"; }
 
-  /// Where an earlier run has left a shard that it finished; "" where it has not.
-  std::string finished_path(std::int64_t number) const {
-    for (const std::string& folder : {partial_, options_.output}) {
-      if (folder == options_.output && !publishing_) continue;
-      if (const std::string path = folder + "/" + name_of(number); exists(path)) return path;
-    }
-    return "";
+  /// A shard's name while it waits for the others, and its place under its own when those without images are left out.
+  std::string partial_path(std::int64_t number) const {
+    return partial_ + "/" + shard_name(options_.split, number, plan_.shards);
   }
+  std::string published_path(std::size_t place, std::size_t count) const {
+    return options_.output + "/" +
+           shard_name(options_.split, static_cast<std::int64_t>(place), static_cast<std::int64_t>(count));
+  }
+  std::vector<std::string> published_shards() const { return find_shards(options_.output, options_.split); }
 
-  /// Shards of this split in `output` that are not of this plan.
-  std::vector<std::string> other_shards() const {
-    std::vector<std::string> others = find_shards(options_.output, options_.split);
-    if (!publishing_) return others;
-    std::set<std::string> own;
-    for (std::int64_t number = 0; number < plan_.shards; ++number) own.insert(name_of(number));
-    std::erase_if(others, [&](const std::string& name) { return own.contains(name); });
-    return others;
+  /// After an interruption of publish(): its shards wait again, to be looked at.
+  void take_back_published() {
+    const std::vector<std::int64_t> numbers = numbers_of(read_file(publishing_path()));
+    for (std::size_t place = 0; place < numbers.size(); ++place) {
+      const std::string path = published_path(place, numbers.size());
+      if (exists(path)) move_file(path, partial_path(numbers[place]));
+    }
+    remove_file(publishing_path());
   }
 
   std::uint64_t estimated_bytes() const {
@@ -273,8 +297,8 @@ class Packer {
     const std::string plan = fingerprint();
     const bool same =
         exists(plan_path()) && read_file(plan_path()) == std::vector<std::uint8_t>(plan.begin(), plan.end());
-    publishing_ = same && exists(publishing_path());
-    const std::vector<std::string> others = other_shards();
+    if (same && exists(publishing_path())) take_back_published();
+    const std::vector<std::string> others = published_shards();
     QM_CHECK(others.empty() || options_.overwrite, IoError, options_.output, ": already holds ", others.size(),
              " shards of split '", options_.split, "', such as ", others.front(), "; --overwrite replaces them");
     if (!same) {
@@ -284,7 +308,7 @@ class Packer {
       write_text(plan_path(), plan);
     }
     for (std::int64_t number = 0; number < plan_.shards; ++number) {
-      plan_.kept_shards += !finished_path(number).empty();
+      plan_.kept_shards += exists(partial_path(number));
     }
   }
 
@@ -294,19 +318,20 @@ class Packer {
     QM_CHECK(!cause, IoError, partial_, ": cannot remove: ", cause.message());
   }
 
-  void write(std::int64_t number, std::span<const std::size_t> order) {
+  /// False where all its images are bad: then there is no such shard.
+  bool write(std::int64_t number, std::span<const std::size_t> order) {
     ShardWriter writer(partial_, options_.split, number, plan_.shards, report_.class_names);
-    const std::size_t images = order.size(), batch_size = 32 * static_cast<std::size_t>(threads_);
+    const std::size_t batch_size = 32 * static_cast<std::size_t>(threads_);
     while (!order.empty()) {
       const auto now = order.first(std::min(batch_size, order.size()));
       add(writer, now);
       order = order.subspan(now.size());
       advance(now.size());
     }
-    QM_CHECK(writer.size() > 0, IoError, writer.path(), ": all its ", images, " images are bad, among them ",
-             report_.skipped.back().path, ": ", report_.skipped.back().cause);
+    if (writer.size() == 0) return false;
     writer.finish();
     writer.publish();
+    return true;
   }
 
   void add(ShardWriter& writer, std::span<const std::size_t> ids) {
@@ -326,15 +351,17 @@ class Packer {
   }
 
   /// Counts what is in a shard that an earlier run finished; false if there is none, or one that is damaged or
-  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause, and if one is good by now the
-  /// shard is not kept.
+  /// another's. Images that the shard lacks were bad: they are tried again, to name the cause, and if one is good by
+  /// now the shard is not kept.
   bool keep(std::int64_t number, std::span<const std::size_t> order) {
-    const std::string path = finished_path(number);
-    if (path.empty()) return false;
+    const std::string path = partial_path(number);
+    if (!exists(path)) return false;
     std::optional<ShardIndex> index;
     try {
+      verify_shard(path, threads_);
       index = read_shard_index(InputFile(path));
-    } catch (const IoError&) {
+    } catch (const IoError& error) {
+      report_.damaged.emplace_back(error.what());
       return false;
     }
     std::set<std::uint64_t> lacking(order.begin(), order.end());
@@ -382,23 +409,23 @@ class Packer {
   int threads_;
   std::vector<std::size_t> order_;
   std::vector<std::int64_t> per_class_;  // images
+  std::vector<std::int64_t> finished_;   // numbers of shards that lie in partial_, complete
   PackPlan plan_;
   PackProgress progress_;
   std::optional<FileLock> lock_;
-  bool publishing_ = false;  // an earlier run had begun to: what it gave their names lies in `output`
   PackReport report_;
 };
 
 }  // namespace
 
 std::string describe(const PackProgress& progress, double seconds) {
+  const std::string done = concat("pack: ", progress.done, " of ", progress.total, " images, ");
+  if (progress.done == progress.kept) return done + "kept from an earlier run";
   const double rate = static_cast<double>(progress.done - progress.kept) / std::max(seconds, 1e-3);
   const auto left = static_cast<long long>(static_cast<double>(progress.total - progress.done) / std::max(rate, 1e-3));
-  char text[128];
-  std::snprintf(text, sizeof text, "pack: %lld of %lld images, %.0f/s, %lld:%02lld:%02lld left",
-                static_cast<long long>(progress.done), static_cast<long long>(progress.total), rate, left / 3600,
-                left / 60 % 60, left % 60);
-  return text;
+  char text[64];
+  std::snprintf(text, sizeof text, "%.0f/s, %lld:%02lld:%02lld left", rate, left / 3600, left / 60 % 60, left % 60);
+  return done + text;
 }
 
 PackReport pack(const PackOptions& options) {

@@ -14,8 +14,8 @@ namespace qm {
 struct PackPlan {
   std::int64_t images = 0;
   std::int64_t classes = 0;
-  std::int64_t shards = 0;
-  std::int64_t kept_shards = 0;  ///< finished by an earlier run
+  std::int64_t shards = 0;       ///< at most: one whose images are all bad is left out
+  std::int64_t kept_shards = 0;  ///< finished by an earlier run, if they prove sound
   std::uint64_t bytes = 0;       ///< of encoded images in all shards
   bool estimated = false;        ///< whether `bytes` was extrapolated from a few re-encoded images
 };
@@ -27,7 +27,8 @@ struct PackProgress {
   std::int64_t total = 0;
 };
 
-/// "pack: 300 of 1000 images, 50/s, 0:00:14 left", as this run's own images took `seconds`.
+/// "pack: 300 of 1000 images, 50/s, 0:00:14 left", as this run's own images took `seconds`; before the first of those
+/// "pack: 200 of 1000 images, kept from an earlier run".
 std::string describe(const PackProgress& progress, double seconds);
 
 struct PackOptions {
@@ -55,6 +56,7 @@ struct PackReport {
   std::vector<std::string> empty_classes;  ///< without a single image
   std::vector<std::string> files;          ///< shards
   std::int64_t kept_shards = 0;            ///< of these, finished by an earlier run
+  std::vector<std::string> damaged;        ///< what was wrong with shards that it finished and that were packed again
   std::vector<BadImage> skipped;           ///< with skip_bad, in the order of their paths
   std::vector<std::string> ignored;        ///< neither JPEG nor PNG, nor named like one
 };
@@ -69,8 +71,9 @@ struct PackReport {
 ///
 /// The shards get their names only when all of them are complete: until then those that are lie in the folder
 /// `<output>/<split>.partial`, and shards that are to be overwritten stay. Run again with the same input and options
-/// after a failure or interruption, wherever it came, pack keeps the finished ones; with others it starts anew. The
-/// input is the same where the names, places, sizes and times of change of its files are.
+/// after a failure or interruption, wherever it came, pack keeps the finished ones whose every byte is still right;
+/// with others it starts anew. The input is the same where the names, places, sizes and times of change of its files
+/// are.
 ///
 /// Throws IoError (an image, naming it and the cause; a missing folder; no classes or images; a full disk; shards
 /// already there; another process packing the same split into the same folder) or ConfigError (an option that makes no

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -22,7 +23,7 @@ namespace qm {
 
 namespace fs = std::filesystem;
 
-/// A file that may be an image: its class is the name of the folder it lies in.
+/// A file that may be an image, whose class is the name of the folder it lies in; or an archive.
 struct PackSource::Found {
   std::string folder;  // "" where it lies flat
   std::string file;
@@ -31,11 +32,24 @@ struct PackSource::Found {
   FileStamp stamp{};  // of an archive's file, with the bytes of the image
 };
 
+/// What an archive holds.
+struct PackSource::Contents {
+  std::vector<Found> images, archives;
+  std::set<std::string> folders;  // paths
+  std::optional<std::uint64_t> damaged_header;
+};
+
 namespace {
 
+constexpr const char* kUnreadArchive = "an archive where images are expected: what it holds is not read";
+constexpr const char* kUnreadFolder = "a folder where images are expected: what it holds is not read";
+constexpr const char* kNoClassFolder = "lies in no class folder";
+
+/// Of an entry that is no link, what the folder's listing says: to ask for each of a million files may take minutes.
 bool is_folder(const fs::directory_entry& entry) {
-  std::error_code broken_link;
-  return entry.is_directory(broken_link);
+  std::error_code cause;
+  QM_CHECK(entry.exists(cause), IoError, entry.path().string(), ": cannot be read: ", cause.message());
+  return entry.is_directory(cause);
 }
 
 /// A folder's entries, sorted by name, without hidden ones.
@@ -52,10 +66,25 @@ std::vector<fs::directory_entry> entries_of(const std::string& folder) {
   return entries;
 }
 
+std::string in_lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
 bool is_named_like_image(const std::string& name) {
-  std::string extension = fs::path(name).extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string extension = in_lower_case(fs::path(name).extension().string());
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+}
+
+constexpr std::string_view kTar = ".tar";
+
+/// What the name of an archive, compressed ones included, ends with; "" of other files.
+std::string_view archive_suffix(const std::string& name) {
+  static constexpr std::array<std::string_view, 11> kSuffixes = {
+      kTar, ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip", ".7z"};
+  const std::string lower = in_lower_case(name);
+  const auto found = std::ranges::find_if(kSuffixes, [&](std::string_view suffix) { return lower.ends_with(suffix); });
+  return found == kSuffixes.end() ? "" : *found;
 }
 
 bool begins_like_image(const InputFile& file, std::uint64_t offset, std::uint64_t bytes) {
@@ -65,8 +94,8 @@ bool begins_like_image(const InputFile& file, std::uint64_t offset, std::uint64_
 }
 
 bool begins_like_image(const fs::directory_entry& entry) {
-  std::error_code broken_link;
-  if (!entry.is_regular_file(broken_link)) return false;
+  std::error_code gone;
+  if (!entry.is_regular_file(gone)) return false;
   const InputFile file(entry.path().string());
   return begins_like_image(file, 0, file.size());
 }
@@ -75,6 +104,11 @@ std::pair<std::string, std::string> split_path(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   if (slash == std::string::npos) return {"", path};
   return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
+/// Adds a folder and those on the way to it.
+void add_folders(std::string path, std::set<std::string>& folders) {
+  while (!path.empty() && folders.insert(path).second) path = split_path(path).first;
 }
 
 /// Whether a file or one of the folders on the way to it is.
@@ -175,82 +209,173 @@ class LabelOf {
 
 }  // namespace
 
-PackSource::PackSource(const SourceOptions& options) : input_(options.input) {
+PackSource::PackSource(const SourceOptions& options) : input_(options.input), inside_(options.inside) {
+  while (inside_.ends_with('/')) inside_.pop_back();
   std::error_code missing;
-  const bool is_archive = fs::is_regular_file(options.input, missing);
-  QM_CHECK(is_archive || options.inside.empty(), ConfigError, "inside '", options.inside, "': ", options.input,
-           " is no archive");
-  std::vector<Found> found = is_archive ? find_in_archive(options) : find_in_folder(options);
-  assign_labels(options, std::move(found));
+  const bool is_archive = fs::is_regular_file(input_, missing), is_flat = !options.labels.empty();
+  QM_CHECK(is_archive || inside_.empty(), ConfigError, "inside '", inside_, "': ", input_, " is no archive");
+  assign_labels(options, is_archive ? find_in_archive(options)
+                         : is_flat  ? find_in_flat_folder()
+                                    : find_in_class_folders());
 }
 
-std::vector<PackSource::Found> PackSource::find_in_folder(const SourceOptions& options) {
-  std::vector<Found> found;
-  std::size_t classes = 0;
-  const auto take = [&](const fs::directory_entry& entry, const std::string& folder) {
-    const std::string path = entry.path().string(), file = entry.path().filename().string();
-    if (is_folder(entry) || !(is_named_like_image(file) || begins_like_image(entry))) {
+// ---- folders --------------------------------------------------------------------------------------------------------
+
+/// Sorts an entry of the input that lies where images are expected.
+void PackSource::take(const fs::directory_entry& entry, const std::string& folder, std::vector<Found>& found) {
+  const std::string path = entry.path().string(), file = entry.path().filename().string();
+  if (is_folder(entry)) {
+    if (entries_of(path).empty()) {
       ignored_.push_back(path);
-      return;
-    }
-    found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});  // none: a broken link
-  };
-  for (const fs::directory_entry& entry : entries_of(options.input)) {
-    if (!options.labels.empty()) {
-      take(entry, "");
-    } else if (is_folder(entry)) {
-      ++classes;
-      const std::string folder = entry.path().filename().string();
-      class_names_.push_back(folder);  // also one without images
-      for (const fs::directory_entry& file : entries_of(entry.path().string())) take(file, folder);
     } else {
-      ignored_.push_back(entry.path().string());
+      problems_.push_back({path, kUnreadFolder});
     }
+  } else if (is_named_like_image(file) || begins_like_image(entry)) {
+    found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});
+  } else if (!archive_suffix(file).empty()) {
+    problems_.push_back({path, kUnreadArchive});
+  } else {
+    ignored_.push_back(path);
   }
-  QM_CHECK(classes > 0 || !options.labels.empty(), IoError, options.input,
-           ": holds no class folders (expected one sub-folder a class)");
-  QM_CHECK(!found.empty(), IoError, options.input, ": no JPEG or PNG images in its ", classes, " class folders");
+}
+
+std::vector<PackSource::Found> PackSource::find_in_class_folders() {
+  std::vector<Found> found, flat;
+  for (const fs::directory_entry& entry : entries_of(input_)) {
+    if (!is_folder(entry)) {
+      take(entry, "", flat);
+      continue;
+    }
+    const std::string name = entry.path().filename().string();
+    class_names_.push_back(name);  // also one without images
+    for (const fs::directory_entry& file : entries_of(entry.path().string())) take(file, name, found);
+  }
+  QM_CHECK(!class_names_.empty(), IoError, input_, ": holds no class folders (expected one sub-folder a class)");
+  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images in its ", class_names_.size(), " class folders");
+  for (const Found& image : flat) problems_.push_back({image.name, kNoClassFolder});
   return found;
 }
 
-void PackSource::list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found) {
-  TarListing listing = list_tar(*archive_, begin, end);
+std::vector<PackSource::Found> PackSource::find_in_flat_folder() {
+  std::vector<Found> found;
+  for (const fs::directory_entry& entry : entries_of(input_)) take(entry, "", found);
+  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images lie in it itself, as those that need labels do; ",
+           "those in class folders need none");
+  return found;
+}
+
+// ---- archives -------------------------------------------------------------------------------------------------------
+
+/// Lists `archive` in bytes [begin, end) of the input as if it were unpacked into `folder`.
+PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t begin, std::uint64_t end,
+                                      const std::string& folder) {
+  const TarListing listing = list_tar(*archive_, begin, end);
+  const std::string prefix = folder.empty() ? "" : folder + "/";
+  const auto is_outside = [&](const std::string& path) {
+    return !inside_.empty() && path != inside_ && !path.starts_with(inside_ + "/");
+  };
+  Contents contents;
+  contents.damaged_header = listing.damaged_header;
+  for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
+  for (const std::string& name : listing.folders) {
+    const std::string path = prefix + name;
+    if (!is_outside(path) && !is_hidden(path)) add_folders(path, contents.folders);
+  }
   FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
-  const std::string place = folder.empty() ? input_ : input_ + "/" + folder;
-  for (std::string& problem : listing.problems) problems_.push_back({place, std::move(problem)});
-  for (TarEntry& entry : listing.entries) {
-    const std::string path = folder.empty() ? entry.name : folder + "/" + entry.name;
+  for (const TarEntry& entry : listing.entries) {
+    const std::string path = prefix + entry.name, name = input_ + "/" + path;
     auto [parent, file] = split_path(path);
-    if (file.empty() || is_hidden(path)) continue;
-    if (!entry.whole && !file.ends_with(".tar")) continue;  // of an inner archive, images may have come whole
+    if (file.empty() || is_outside(parent) || is_hidden(path)) continue;
+    add_folders(parent, contents.folders);
     stamp.bytes = entry.size;
-    found.push_back({std::move(parent), std::move(file), input_ + "/" + path, entry.offset, stamp});
+    const bool is_image = is_named_like_image(file) || begins_like_image(*archive_, entry.offset, entry.size);
+    const bool is_archive = !archive_suffix(file).empty();
+    if (is_image && entry.whole) {
+      contents.images.push_back({std::move(parent), std::move(file), name, entry.offset, stamp});
+    } else if (is_archive && !is_image) {
+      contents.archives.push_back({std::move(parent), std::move(file), name, entry.offset, stamp});
+    } else if (entry.whole) {
+      ignored_.push_back(name);
+    }
+  }
+  for (const DanglingLink& link : listing.dangling) {
+    const std::string path = prefix + link.name, name = input_ + "/" + path;
+    const auto [parent, file] = split_path(path);
+    if (is_outside(parent) || is_hidden(path)) continue;
+    const bool matters =
+        is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
+    if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
+    if (!matters) ignored_.push_back(name);
+  }
+  return contents;
+}
+
+std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& options) {
+  archive_ = std::make_unique<InputFile>(input_);
+  Contents contents = list(input_, 0, archive_->size(), "");
+  // What one of the archives holds may have been listed as lying beside them.
+  QM_CHECK(contents.archives.empty() || !contents.damaged_header, IoError, input_, ": damaged header at byte ",
+           contents.damaged_header.value_or(0), ", among archives: a whole one may be lost");
+  const bool is_nested = options.labels.empty() && contents.archives.size() > contents.images.size();
+  if (is_nested) {
+    for (const Found& image : contents.images)
+      problems_.push_back({image.name, "an image where archives are expected"});
+    contents.images = find_in_inner_archives(contents.archives);
+  } else {
+    for (const Found& archive : contents.archives) problems_.push_back({archive.name, kUnreadArchive});
+    if (options.labels.empty() && !contents.images.empty()) take_class_folders(contents);
+  }
+  QM_CHECK(!contents.images.empty(), IoError, input_, ": no JPEG or PNG images",
+           inside_.empty() ? "" : " under '" + inside_ + "'", problems_.empty() ? "" : "; " + problems_.front().cause);
+  return std::move(contents.images);
+}
+
+/// The folders that images lie in are the classes, and so are those beside them.
+void PackSource::take_class_folders(Contents& contents) {
+  std::vector<Found>& images = contents.images;
+  const auto is_flat = [](const Found& image) { return image.folder.empty(); };
+  QM_CHECK(!std::ranges::all_of(images, is_flat), IoError, images.front().name, ": ", kNoClassFolder,
+           "; images that lie flat need labels");
+  for (const Found& image : images) {
+    if (is_flat(image)) problems_.push_back({image.name, kNoClassFolder});
+  }
+  std::erase_if(images, is_flat);
+  std::set<std::string> parents;
+  for (Found& image : images) {
+    auto [parent, folder] = split_path(image.folder);
+    parents.insert(std::move(parent));
+    image.folder = std::move(folder);
+  }
+  check_side_by_side(parents);
+  for (const std::string& path : contents.folders) {
+    auto [parent, folder] = split_path(path);
+    if (parents.contains(parent)) class_names_.push_back(std::move(folder));
   }
 }
 
-/// An archive of archives: the inner ones are the classes, also those without images.
-void PackSource::find_in_inner_archives(std::vector<Found>& found) {
-  const std::vector<Found> outer = std::exchange(found, {});
+/// The archives are the classes, also those without images.
+std::vector<PackSource::Found> PackSource::find_in_inner_archives(const std::vector<Found>& archives) {
   std::set<std::string> parents;
-  for (const Found& inner : outer) {
-    if (!inner.file.ends_with(".tar")) {
-      ignored_.push_back(inner.name);
+  for (const Found& archive : archives) parents.insert(archive.folder);
+  check_side_by_side(parents);
+  std::vector<Found> images;
+  for (const Found& archive : archives) {
+    const std::string_view suffix = archive_suffix(archive.file);
+    const std::string name = archive.file.substr(0, archive.file.size() - suffix.size());
+    class_names_.push_back(name);
+    if (suffix != kTar) {
+      problems_.push_back({archive.name, "a compressed archive: expected one that is not"});
       continue;
     }
-    parents.insert(inner.folder);
-    const std::string name = inner.file.substr(0, inner.file.size() - 4);
-    class_names_.push_back(name);
-    try {
-      std::vector<Found> images;
-      list(inner.offset, inner.offset + inner.stamp.bytes, inner.folder.empty() ? name : inner.folder + "/" + name,
-           images);
-      for (Found& image : images) image.folder = name;  // whatever folders lie inside
-      found.insert(found.end(), std::make_move_iterator(images.begin()), std::make_move_iterator(images.end()));
-    } catch (const IoError& error) {
-      problems_.push_back({inner.name, error.what()});
+    const std::string folder = archive.folder.empty() ? name : archive.folder + "/" + name;
+    Contents contents = list(archive.name, archive.offset, archive.offset + archive.stamp.bytes, folder);
+    for (const Found& inner : contents.archives) problems_.push_back({inner.name, kUnreadArchive});
+    for (Found& image : contents.images) {
+      image.folder = name;  // whatever folders lie inside
+      images.push_back(std::move(image));
     }
   }
-  check_side_by_side(parents);
+  return images;
 }
 
 void PackSource::check_side_by_side(const std::set<std::string>& parents) const {
@@ -258,53 +383,27 @@ void PackSource::check_side_by_side(const std::set<std::string>& parents) const 
            *parents.rbegin(), "'; choose those inside one of them");
 }
 
-std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& options) {
-  archive_ = std::make_unique<InputFile>(options.input);
-  std::vector<Found> found;
-  list(0, archive_->size(), "", found);
-  if (!options.inside.empty()) {
-    std::string prefix = options.inside;
-    while (prefix.ends_with('/')) prefix.pop_back();
-    std::erase_if(found,
-                  [&](const Found& file) { return file.folder != prefix && !file.folder.starts_with(prefix + "/"); });
-  }
-  const bool nested = std::ranges::any_of(found, [](const Found& file) { return file.file.ends_with(".tar"); });
-  if (nested) find_in_inner_archives(found);
-  std::erase_if(found, [&](const Found& file) {
-    const bool is_image = is_named_like_image(file.file) || begins_like_image(*archive_, file.offset, file.stamp.bytes);
-    if (!is_image) ignored_.push_back(file.name);
-    return !is_image;
-  });
-  if (options.labels.empty() && !nested) {
-    std::set<std::string> parents;
-    for (Found& file : found) {
-      QM_CHECK(!file.folder.empty(), IoError, file.name, ": lies in no class folder; images that lie flat need labels");
-      auto [parent, folder] = split_path(file.folder);
-      parents.insert(parent);
-      file.folder = folder;
-    }
-    check_side_by_side(parents);
-  }
-  QM_CHECK(!found.empty(), IoError, options.input, ": no JPEG or PNG images",
-           options.inside.empty() ? "" : " under '" + options.inside + "'",
-           problems_.empty() ? "" : "; " + problems_.front().cause);
-  return found;
-}
+// ---- labels ---------------------------------------------------------------------------------------------------------
 
 void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> found) {
   if (!options.labels.empty()) {
     std::map<std::string, std::string> labels = read_labels(options.labels);
     std::set<std::string> unused;
+    std::map<std::string, std::string> labelled;  // path by name
     for (const auto& [name, label] : labels) unused.insert(name);
     for (Found& file : found) {
       const auto label = labels.find(file.file);
-      if (label == labels.end()) {
-        problems_.push_back({file.name, concat("has no label in ", options.labels)});
+      const std::string& first = labelled.emplace(file.file, file.name).first->second;
+      const std::string cause = label == labels.end() ? concat("has no label in ", options.labels)
+                                : first != file.name  ? concat("has the name and so the label of ", first)
+                                                      : "";
+      if (cause.empty()) {
+        file.folder = label->second;
+        unused.erase(file.file);
+      } else {
+        problems_.push_back({file.name, cause});
         file.file.clear();
-        continue;
       }
-      file.folder = label->second;
-      unused.erase(file.file);
     }
     for (const std::string& name : unused)
       problems_.push_back({name, concat("labelled in ", options.labels, ", but not there")});

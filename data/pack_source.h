@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -38,32 +39,41 @@ class PackSource {
   /// Lists every file that is a JPEG or PNG by its first bytes or is named *.jpg, *.jpeg or *.png, directly inside
   ///
   ///   - the class folders of a folder: its sub-folders;
-  ///   - the class folders of an archive: each folder with images, their names the classes. All must lie side by side;
-  ///   - an archive of archives: each inner one is a class, named like it without ".tar". All must lie side by side;
-  ///   - with `labels`, the folder or archive itself. LABEL is a class name or, with `classes`, a number from 0.
+  ///   - the class folders of an archive: those with images and the folders beside them. All must lie side by side;
+  ///   - an archive that holds more archives than images: each inner one is a class, named like it without ".tar". All
+  ///     must lie side by side;
+  ///   - with `labels`, the folder itself, or anywhere in the archive. LABEL is a class name or, with `classes`, a
+  ///     number from 0.
   ///
-  /// What is hidden is passed over. Throws IoError: what cannot be read, nothing to pack, class folders at several
-  /// places, a class that `classes` lacks, a line of `labels` without a label.
+  /// A class may be without images. What is hidden is passed over. Throws IoError: what cannot be read, nothing to
+  /// pack, class folders at several places, a class that `classes` lacks, a line of `labels` without a label, a damaged
+  /// header between archives.
   explicit PackSource(const SourceOptions& options);
 
   const std::vector<std::string>& class_names() const { return class_names_; }
   const std::vector<SourceImage>& images() const { return images_; }
-  const std::vector<std::string>& ignored() const { return ignored_; }  ///< neither JPEG nor PNG
-  const std::vector<BadImage>& problems() const { return problems_; }  ///< damage to an archive, images without a label
+  const std::vector<std::string>& ignored() const { return ignored_; }  ///< what holds no images
+  /// What may hold images and is not packed: damaged parts of an archive, archives and folders where images are
+  /// expected, images where classes are, images without a label.
+  const std::vector<BadImage>& problems() const { return problems_; }
 
   /// The encoded bytes of an image. Thread-safe. Throws IoError.
   std::vector<std::uint8_t> read(const SourceImage& image) const;
 
  private:
   struct Found;
-  std::vector<Found> find_in_folder(const SourceOptions& options);
+  struct Contents;
+  std::vector<Found> find_in_class_folders();
+  std::vector<Found> find_in_flat_folder();
+  void take(const std::filesystem::directory_entry& entry, const std::string& folder, std::vector<Found>& found);
   std::vector<Found> find_in_archive(const SourceOptions& options);
-  void find_in_inner_archives(std::vector<Found>& found);
-  void list(std::uint64_t begin, std::uint64_t end, const std::string& folder, std::vector<Found>& found);
+  Contents list(const std::string& archive, std::uint64_t begin, std::uint64_t end, const std::string& folder);
+  void take_class_folders(Contents& contents);
+  std::vector<Found> find_in_inner_archives(const std::vector<Found>& archives);
   void check_side_by_side(const std::set<std::string>& parents) const;
   void assign_labels(const SourceOptions& options, std::vector<Found> found);
 
-  std::string input_;
+  std::string input_, inside_;
   std::unique_ptr<InputFile> archive_;  // none for a folder
   std::vector<std::string> class_names_;
   std::vector<SourceImage> images_;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <iterator>
 #include <string_view>
@@ -79,6 +80,34 @@ void read_sample(const InputFile& file, const ShardIndex& index, std::size_t i, 
            ": damaged: its bytes do not match their checksum");
 }
 
+/// Throws about the first sample that is not as the index says.
+void verify_samples(const InputFile& file, const ShardIndex& index, int threads) {
+  const std::int64_t samples = index.samples();
+  std::int64_t failed = samples;
+  std::exception_ptr failure;
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<std::uint8_t> bytes;  // reused from sample to sample
+#pragma omp for schedule(dynamic, 16)
+    for (std::int64_t i = 0; i < samples; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      try {
+        read_sample(file, index, at, bytes);
+        const std::optional<Encoding> encoding = encoding_of(bytes);
+        QM_CHECK(encoding && static_cast<std::uint8_t>(*encoding) == index.encoding[at], IoError, file.path(),
+                 ": sample ", i, " (id ", index.id[at], "): its first bytes are not those of its encoding");
+      } catch (...) {
+#pragma omp critical
+        if (i < failed) {
+          failed = i;
+          failure = std::current_exception();
+        }
+      }
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 std::optional<Encoding> encoding_of(std::span<const std::uint8_t> bytes) {
@@ -101,14 +130,12 @@ std::string shard_name(const std::string& split, std::int64_t number, std::int64
 
 std::vector<std::string> find_shards(const std::string& folder, const std::string& split) {
   std::vector<std::string> names;
-  try {
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-      std::string name = entry.path().filename().string();
-      if (parse_shard_name(name, split)) names.push_back(std::move(name));
-    }
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
+  std::error_code cause;
+  for (std::filesystem::directory_iterator entry(folder, cause), end; !cause && entry != end; entry.increment(cause)) {
+    std::string name = entry->path().filename().string();
+    if (parse_shard_name(name, split)) names.push_back(std::move(name));
   }
+  QM_CHECK(!cause, IoError, folder, ": cannot read the folder: ", cause.message());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -119,9 +146,10 @@ void check_split_name(const std::string& split) {
            ConfigError, "split '", split, "': expected a name of letters, digits, '_', '.' and '-'");
 }
 
-ShardReport verify_shard(const std::string& path) {
+ShardReport verify_shard(const std::string& path, int threads) {
   const InputFile file(path);
   ShardIndex index = read_shard_index(file);
+  verify_samples(file, index, threads);
 
   ShardReport report;
   report.split = index.split;
@@ -130,13 +158,8 @@ ShardReport verify_shard(const std::string& path) {
   report.file_bytes = file.size();
   report.samples_per_class.resize(index.class_names.size());
   report.smallest_side = UINT16_MAX;
-  std::vector<std::uint8_t> bytes;
   for (std::size_t i = 0; i < index.label.size(); ++i) {
-    read_sample(file, index, i, bytes);
-    const std::optional<Encoding> encoding = encoding_of(bytes);
-    QM_CHECK(encoding && static_cast<std::uint8_t>(*encoding) == index.encoding[i], IoError, path, ": sample ", i,
-             " (id ", index.id[i], "): its first bytes are not those of its encoding");
-    ++(*encoding == Encoding::kJpeg ? report.jpegs : report.pngs);
+    ++(index.encoding[i] == static_cast<std::uint8_t>(Encoding::kJpeg) ? report.jpegs : report.pngs);
     ++report.samples_per_class[static_cast<std::size_t>(index.label[i])];
     for (const std::int64_t side : index.size[i]) {
       report.smallest_side = std::min(report.smallest_side, side);

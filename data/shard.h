@@ -82,9 +82,9 @@ struct ShardReport {
   std::vector<std::int64_t> samples_per_class;
 };
 
-/// Reads a shard whole and checks all of it: guard, index, and the CRC of every sample. Throws IoError naming the file
-/// and the first thing that is wrong.
-ShardReport verify_shard(const std::string& path);
+/// Reads a shard whole, its samples in `threads` threads, and checks all of it: guard, index, and the CRC of every
+/// sample. Throws IoError naming the file and the first thing that is wrong.
+ShardReport verify_shard(const std::string& path, int threads = 1);
 
 /// All shards of one split: samples 0 .. size() − 1 run through the shards in the order of their names.
 class ShardSet {

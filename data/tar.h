@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,22 +14,28 @@ namespace qm {
 struct TarEntry {
   std::string name;  ///< as in the archive, but without "./", "//" and "x/../"
   std::uint64_t offset = 0, size = 0;
-  bool whole = true;  ///< false of the last one of an archive that is cut short inside it: `size` is what is there
+  bool whole = true;  ///< false of the last one of an archive that is cut short inside it, and of a sparse file
+};
+
+/// A hard or symbolic link to nothing that the archive holds.
+struct DanglingLink {
+  std::string name, target;
 };
 
 struct TarListing {
   std::vector<TarEntry> entries;
+  std::vector<std::string> folders;  ///< that have an entry of their own, named as files are
+  std::vector<DanglingLink> dangling;
   std::vector<std::string> problems;  ///< each one place where the archive is damaged or cut short
+  /// Where the first header is that was damaged, if one was: some entries behind it may be what its file holds.
+  std::optional<std::uint64_t> damaged_header;
 };
 
-/// Lists the regular files of the archive in bytes [begin, end) of a file: ustar, with GNU and pax long names and sizes.
-/// A hard link is one more name of the file that it leads to. Another archive may follow the end of the first. Where a
-/// header is damaged the listing goes on with the next good one and names the place; an entry that reaches beyond the end
-/// and a hard link to nothing are problems too. Folders, symbolic links and devices are passed over. Throws IoError if
-/// not even the first header is one, with a hint where the file is compressed.
+/// Lists the archive in bytes [begin, end) of a file: ustar, with GNU and pax long names and sizes. A link is one more
+/// name of the file that it leads to. Another archive may follow the end of the first. Where a header is damaged the
+/// listing goes on with the next good one and names the place; problems are also an entry that reaches beyond the end,
+/// a sparse file, an archive that does not end as archives do, and bytes that are none. Devices are passed over. Throws
+/// IoError if the file cannot be read.
 TarListing list_tar(const InputFile& file, std::uint64_t begin, std::uint64_t end);
-
-/// Whether a file's first header is that of an archive.
-bool is_tar(const InputFile& file);
 
 }  // namespace qm

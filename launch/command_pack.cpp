@@ -38,7 +38,7 @@ void announce(const PackPlan& plan, const std::string& split) {
   std::cout << std::endl;  // before the work starts
 }
 
-/// A line that overwrites itself on a terminal; elsewhere one a minute.
+/// A line that overwrites itself on a terminal, ten times a second; elsewhere one a minute.
 class Progress {
  public:
   /// The work starts here: to list the images may have taken minutes.
@@ -46,12 +46,14 @@ class Progress {
 
   void show(const PackProgress& progress) {
     const auto now = Clock::now();
+    if (progress.done == progress.kept) start_ = now;  // this run's own images have yet to come
     const bool finished = progress.done == progress.total;
-    if (!terminal_ && now - shown_ < std::chrono::minutes(1)) return;
+    const std::chrono::milliseconds pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::minutes(1);
+    if (now - shown_ < pause && !(terminal_ && finished)) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ && !finished ? "" : "\n")
-              << std::flush;
+    std::cerr << (terminal_ ? "\r" : "") << describe(progress, seconds) << (terminal_ ? "\33[K" : "")
+              << (terminal_ && !finished ? "" : "\n") << std::flush;
   }
 
  private:
@@ -71,10 +73,10 @@ void print_some(const std::vector<Item>& items, const char* title, Describe desc
 
 void print_report(const PackReport& report, const PackOptions& options) {
   const auto itself = [](const std::string& text) { return text; };
-  print_some(report.skipped, "Bad images skipped",
-             [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
+  print_some(report.skipped, "Skipped", [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
   print_some(report.ignored, "Files ignored, neither JPEG nor PNG", itself);
   print_some(report.empty_classes, "Classes without images", itself);
+  print_some(report.damaged, "Shards of an earlier run that are damaged by now, and were packed again", itself);
   std::cout << options.split << ": " << report.images << " images of " << report.class_names.size() << " classes, "
             << report.skipped.size() << " skipped, " << report.bytes << " bytes, in " << report.files.size()
             << " shards in " << options.output;
@@ -110,7 +112,7 @@ int run_pack(std::span<const std::string> arguments, const Environment&) {
   line.flag("apply-exif", options.apply_exif, "turn images as EXIF says and store them anew; else EXIF is ignored");
   line.option("threads", "N", options.threads, {0, 1024}, "threads that read and decode; 0: one a core");
   line.option("seed", "N", options.seed, "of the order of the images in the shards");
-  line.flag("skip-bad", options.skip_bad, "leave out images that cannot be decoded, and count them");
+  line.flag("skip-bad", options.skip_bad, "leave out bad images and whatever else cannot be packed, and count it");
   line.flag("overwrite", options.overwrite, "replace shards of this split in the output folder");
   line.option("fault", "SPEC", fault, "a test aid: die, freeze or fail at a chosen point; see kernels/base/fault.h");
   if (!line.parse(arguments)) return 0;

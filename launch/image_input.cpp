@@ -11,7 +11,7 @@ Image decode_file(const std::string& file) {
   const std::vector<std::uint8_t> bytes = read_file(file);
   try {
     return decode_image(bytes);
-  } catch (const IoError& error) {
+  } catch (const Error& error) {
     throw IoError(concat(file, ": ", error.what()));
   }
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "data/sampler.h"
@@ -118,6 +119,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
             .data_digest = order_digest(train_shards_, loader_config(recipe))};
 
   if (is_main()) {
+    // A file that is refused leaves no new folder behind.
+    if (!options.init.empty() && !std::filesystem::exists(options.run_folder)) take_initial_weights(options.init);
     folder_ = std::make_unique<RunFolder>(options.run_folder);
     log_ = TrainLog(folder_.get());
     saver_ = std::make_unique<CheckpointSaver>(*folder_, recipe.checkpoint.keep_last, network_.parameters, step_.optimizer());
@@ -133,7 +136,10 @@ void Trainer::open_run_folder(const TrainOptions& options) {
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
     folder_->remove_leftovers();
     if (options.resume) resume_from_newest(options.allow_change);
-    if (!options.init.empty() && state_.step == 0) start_from(options.init);
+    if (!options.init.empty() && state_.step == 0) {
+      if (initial_report_.empty()) take_initial_weights(options.init);
+      for (const std::string& line : initial_report_) folder_->log(line);
+    }
     folder_->truncate_metrics(state_.metrics_lines);
     folder_->write_recipe(recipe_.to_toml());
   }
@@ -144,13 +150,10 @@ void Trainer::open_run_folder(const TrainOptions& options) {
   }
 }
 
-void Trainer::start_from(const std::string& checkpoint) {
+void Trainer::take_initial_weights(const std::string& checkpoint) {
   const Tensor& values = network_.parameters.values();
   fault_point("load");
-  for (const std::string& line :
-       load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values)) {
-    folder_->log(line);
-  }
+  initial_report_ = load_initial_weights(checkpoint, train_shards_.class_names(), network_.parameters, values);
   if (step_.optimizer().ema().defined()) step_.optimizer().ema().copy_from(values);
 }
 

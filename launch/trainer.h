@@ -47,7 +47,7 @@ class Trainer {
 
  private:
   void open_run_folder(const TrainOptions& options);
-  void start_from(const std::string& checkpoint);
+  void take_initial_weights(const std::string& checkpoint);
   void resume_from_newest(bool allow_change);
   void move_to_other_batches(std::int64_t saved_global_batch);
   void share_state_with_ranks();
@@ -82,6 +82,7 @@ class Trainer {
   ShardSet train_shards_, val_shards_;
   Network network_;
   TrainStep step_;
+  std::vector<std::string> initial_report_;  // of the weights that the run starts from, if a file has them
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
   TrainLog log_;
   std::int64_t profile_first_, profile_last_;  // steps that a profiler records

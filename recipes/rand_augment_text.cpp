@@ -50,6 +50,7 @@ void read_part(std::string_view part, std::string_view key, std::string_view num
     result.layers = whole(part, number, 0, kMostLayers);
   } else if (key == "p") {
     result.probability = real(part, number);
+    if (result.probability > 1) fail(part, "0 to 1");
   } else if (key == "mstd") {
     const double deviation = real(part, number);
     result.magnitude_std = deviation > kUniformAbove ? std::numeric_limits<double>::infinity() : deviation;

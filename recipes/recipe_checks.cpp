@@ -4,6 +4,7 @@
 
 #include "kernels/base/error.h"
 #include "recipes/rand_augment_text.h"
+#include "recipes/recipe_fields.h"
 #include "recipes/recipe_reader.h"
 
 namespace qm {
@@ -118,6 +119,8 @@ class CombinationChecker {
     const Recipe::Mix& mix = recipe_.mix;
     const Recipe::Train& train = recipe_.train;
     if (mix.group % 2 != 0) fail({"mix.group"}, "expected an even number, got ", mix.group);
+    check_beta_parameter("mix.mixup", mix.mixup);
+    check_beta_parameter("mix.cutmix", mix.cutmix);
     check_cutmix_bounds(mix.cutmix_minmax);
     if (!mix.mixes()) return;
     // Neighbours are mixed with one another, so both must be in the same batch, micro-batch and group.
@@ -131,6 +134,12 @@ class CombinationChecker {
     if (by_group && train.global_batch > mix.group && train.global_batch % mix.group != 0) {
       fail({"mix.group", "train.global_batch"}, "expected mix.group to divide train.global_batch, got ", mix.group,
            " and ", train.global_batch);
+    }
+  }
+
+  void check_beta_parameter(const char* key, double value) const {
+    if (value != 0 && value < kLeastBetaParameter) {
+      fail({key}, "expected 0 or at least ", toml_text(kLeastBetaParameter), ", got ", toml_text(value));
     }
   }
 

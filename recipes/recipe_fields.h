@@ -35,12 +35,20 @@ inline constexpr double kLargestReal = std::numeric_limits<double>::max();
 
 inline constexpr IntegerRange kAnyCount{0, kLargestCount};
 inline constexpr IntegerRange kPositiveCount{1, kLargestCount};
-inline constexpr RealRange kAnyReal{-kLargestReal, kLargestReal};
 inline constexpr RealRange kNotNegative{0, kLargestReal};
 inline constexpr RealRange kPositive{0, kLargestReal, true};
 inline constexpr RealRange kProbability{0, 1};
 inline constexpr RealRange kBelowOne{0, 1, false, true};
-inline constexpr RealRange kFraction{0, 1, true};
+/// Wide enough for whatever trains, and so far from where numbers overflow or vanish that nothing has to be checked
+/// later.
+inline constexpr RealRange kPixelMean{0, 1};
+inline constexpr RealRange kPixelDeviation{0, 1e3, true};  // too small a one shows: the first step is not finite
+inline constexpr RealRange kArea{1e-3, 1};
+inline constexpr RealRange kAspectRatio{1e-2, 1e2};
+inline constexpr RealRange kJitter{0, 10};
+inline constexpr RealRange kCropShare{1e-2, 1};
+inline constexpr RealRange kBetaParameter{0, 1e3};  // 0, which is off, or at least kLeastBetaParameter
+inline constexpr double kLeastBetaParameter = 1e-3;
 
 inline constexpr std::array<std::string_view, 5> kSizeNames{"nano", "lite", "tiny", "small", "base"};
 inline constexpr std::array<std::string_view, 3> kCropNames{"none", "pad", "resized"};
@@ -95,8 +103,8 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
 
   auto& data = recipe.data;
   visitor.field("data.path", data.path);
-  visitor.field("data.mean", data.mean, kAnyReal);
-  visitor.field("data.std", data.std, kPositive);
+  visitor.field("data.mean", data.mean, kPixelMean);
+  visitor.field("data.std", data.std, kPixelDeviation);
   visitor.field("data.threads", data.threads, IntegerRange{1, 1024});
   visitor.field("data.prefetch", data.prefetch, IntegerRange{1, 1024});
   visitor.field("data.shuffle", data.shuffle, Choices(kShuffleNames));
@@ -106,12 +114,12 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   auto& augment = recipe.augment;
   visitor.field("augment.crop", augment.crop, Choices(kCropNames));
   visitor.field("augment.padding", augment.padding, IntegerRange{0, 1 << 16});
-  visitor.field("augment.area", augment.area, kFraction);
-  visitor.field("augment.ratio", augment.ratio, kPositive);
+  visitor.field("augment.area", augment.area, kArea);
+  visitor.field("augment.ratio", augment.ratio, kAspectRatio);
   visitor.field("augment.flip", augment.flip, kProbability);
   visitor.field("augment.interpolation", augment.interpolation);
   visitor.field("augment.rand_augment", augment.rand_augment);
-  visitor.field("augment.color_jitter", augment.color_jitter, kNotNegative);
+  visitor.field("augment.color_jitter", augment.color_jitter, kJitter);
   visitor.field("augment.color_jitter_probability", augment.color_jitter_probability, kProbability);
   visitor.field("augment.erase_probability", augment.erase_probability, kProbability);
   visitor.field("augment.erase_fill", augment.erase_fill, Choices(kEraseFillNames));
@@ -119,8 +127,8 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("augment.repeats", augment.repeats, IntegerRange{1, 1024});
 
   auto& mix = recipe.mix;
-  visitor.field("mix.mixup", mix.mixup, kNotNegative);
-  visitor.field("mix.cutmix", mix.cutmix, kNotNegative);
+  visitor.field("mix.mixup", mix.mixup, kBetaParameter);
+  visitor.field("mix.cutmix", mix.cutmix, kBetaParameter);
   visitor.field("mix.cutmix_minmax", mix.cutmix_minmax, kProbability);
   visitor.field("mix.probability", mix.probability, kProbability);
   visitor.field("mix.switch_probability", mix.switch_probability, kProbability);
@@ -160,7 +168,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("eval.every_epochs", eval.every_epochs, kAnyCount);
   visitor.field("eval.batch", eval.batch, kAnyCount);
   visitor.alternative(eval.crop_pct == 0, "eval.resize", eval.resize, IntegerRange{0, 1 << 16});
-  visitor.alternative(eval.crop_pct > 0, "eval.crop_pct", eval.crop_pct, kFraction);
+  visitor.alternative(eval.crop_pct > 0, "eval.crop_pct", eval.crop_pct, kCropShare);
   visitor.field("eval.interpolation", eval.interpolation);
 
   auto& checkpoint = recipe.checkpoint;

@@ -7,6 +7,7 @@
 
 #include "data/exif.h"
 #include "data/image.h"
+#include "data/pack_source.h"
 #include "data/shard.h"
 #include "data/shard_index.h"
 #include "data/tar.h"
@@ -113,6 +114,13 @@ TEST(data, fuzz_slow_image_decoders) {
   });
 }
 
+/// So that damage gets past them.
+void make_checksums_right(Bytes& tar) {
+  for (std::size_t at = 0; at + 512 <= tar.size(); at += 512) {
+    if (std::equal(&tar[at + 257], &tar[at + 262], "ustar")) set_tar_checksum(tar, at);
+  }
+}
+
 TEST(data, fuzz_slow_archives) {
   Bytes tar;
   append_tar_entry(tar, "a/one", Bytes(700, 1));
@@ -123,20 +131,43 @@ TEST(data, fuzz_slow_archives) {
   append_tar_entry(tar, "long link", {'a', '/', 't', 'w', 'o'}, 'K');
   append_tar_entry(tar, "a/link", {}, '1', "a/one");
   append_tar_entry(tar, "./a//again", {}, '1', "a/three");
+  append_tar_entry(tar, "a/symbolic", {}, '2', "../a/link");
+  append_tar_entry(tar, "a/", {}, '5');
   end_tar(tar);
   append_tar_entry(tar, "b/behind", Bytes(5, 4));
   end_tar(tar);
   const TemporaryFolder folder;
   fuzz({tar}, [&, kinds = std::uint64_t{0}](Bytes bytes) mutable {
-    if (++kinds % 2 == 0) {  // past the checksums
-      for (std::size_t at = 0; at + 512 <= bytes.size(); at += 512) {
-        if (std::equal(&bytes[at + 257], &bytes[at + 262], "ustar")) set_tar_checksum(bytes, at);
-      }
-    }
+    if (++kinds % 2 == 0) make_checksums_right(bytes);
     write_bytes(folder / "a.tar", bytes);
     const InputFile file(folder / "a.tar");
-    for (const TarEntry& entry : list_tar(file, 0, file.size()).entries) {
-      ASSERT_LE(entry.offset + entry.size, file.size());
+    const TarListing listing = list_tar(file, 0, file.size());
+    for (const TarEntry& entry : listing.entries) ASSERT_LE(entry.offset + entry.size, file.size());
+    QM_CHECK(listing.problems.empty(), IoError, listing.problems.front());
+  });
+}
+
+TEST(data, fuzz_slow_sources) {
+  const Bytes png = encode_png(noise_image(3, 4, 1));
+  Bytes ant, bee, nested, tree;
+  for (const char* name : {"a.png", "deeper/b.png", "notes.txt"}) append_tar_entry(ant, name, png);
+  append_tar_entry(bee, "c.png", {}, '2', "d.png");
+  append_tar_entry(bee, "d.png", png);
+  for (Bytes* inner : {&ant, &bee}) end_tar(*inner);
+  append_tar_entry(nested, "ant.tar", ant);
+  append_tar_entry(nested, "bee.tar", bee);
+  append_tar_entry(nested, "cat.tar", Bytes(1024));
+  append_tar_entry(tree, "set/ant/", {}, '5');
+  for (const char* name : {"set/bee/a.png", "set/bee/b.tar", "set/cat/c.png"}) append_tar_entry(tree, name, png);
+  for (Bytes* outer : {&nested, &tree}) end_tar(*outer);
+  const TemporaryFolder folder;
+  fuzz({nested, tree}, [&, kinds = std::uint64_t{0}](Bytes bytes) mutable {
+    if (++kinds % 2 == 0) make_checksums_right(bytes);
+    write_bytes(folder / "a.tar", bytes);
+    const PackSource source({.input = folder / "a.tar", .inside = "", .labels = "", .classes = ""});
+    for (const SourceImage& image : source.images()) {
+      ASSERT_LT(static_cast<std::size_t>(image.label), source.class_names().size());
+      ASSERT_EQ(source.read(image).size(), image.bytes);
     }
   });
 }

@@ -1,17 +1,14 @@
 #include "data/image.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include "kernels/base/error.h"
 #include "tests/support/images.h"
-
-// After <cstdio>: jpeglib.h uses FILE without including what declares it.
-#include <jpeglib.h>
+#include "tests/support/jpegs.h"
 
 namespace qm {
 namespace {
@@ -129,29 +126,6 @@ Image gradient_image(std::int64_t height, std::int64_t width) {
   return image;
 }
 
-/// A JPEG as libjpeg writes it. `setup(info)` says what it holds and how; row_of(y) is row y's numbers.
-template <class Setup, class RowOf>
-Bytes written_by_libjpeg(Setup setup, RowOf row_of) {
-  jpeg_compress_struct info;
-  jpeg_error_mgr errors;
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  setup(info);
-  jpeg_start_compress(&info, TRUE);
-  while (info.next_scanline < info.image_height) {
-    auto* row = const_cast<JSAMPLE*>(row_of(info.next_scanline));
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  Bytes bytes(buffer, buffer + size);
-  std::free(buffer);
-  return bytes;
-}
-
 /// A JPEG of one colour, stored as four inverted components (Adobe's CMYK), transformed to YCCK or not.
 Bytes flat_ink_jpeg(const std::uint8_t (&stored)[4], J_COLOR_SPACE stored_as) {
   constexpr int kExtent = 16;
@@ -254,22 +228,6 @@ TEST(data, image_damage_is_an_error_or_an_image) {
   }
 }
 
-/// With the luma's sampling factors, the chroma's being 1.
-Bytes jpeg_of(const Image& image, int horizontal, int vertical, bool progressive) {
-  return written_by_libjpeg(
-      [&](jpeg_compress_struct& info) {
-        info.image_height = static_cast<JDIMENSION>(image.height);
-        info.image_width = static_cast<JDIMENSION>(image.width);
-        info.input_components = 3;
-        info.in_color_space = JCS_RGB;
-        jpeg_set_defaults(&info);
-        info.comp_info[0].h_samp_factor = horizontal;
-        info.comp_info[0].v_samp_factor = vertical;
-        if (progressive) jpeg_simple_progression(&info);
-      },
-      [&](std::size_t y) { return image.pixels.data() + y * static_cast<std::size_t>(image.width) * 3; });
-}
-
 /// A JPEG that ends, in good order, after its first `scans` scans.
 Bytes first_scans(const Bytes& bytes, int scans) {
   const Bytes start{0xff, 0xda};
@@ -278,6 +236,31 @@ Bytes first_scans(const Bytes& bytes, int scans) {
   Bytes result(bytes.begin(), end);
   result.insert(result.end(), {0xff, 0xd9});
   return result;
+}
+
+// Whoever leaves out bad images must not take this for one.
+TEST(data, image_lack_of_memory_is_no_fault_of_the_image) {
+  const Bytes progressive = jpeg_of(gradient_image(130, 200), 2, 2, true);
+  const auto whole = [](ImageSize size) { return Box{0, 0, size.height, size.width}; };
+  {
+    const LittleJpegMemory little;
+    EXPECT_THROW(decode_image(progressive), OutOfMemory);
+    EXPECT_THROW(decode_region(progressive, whole), OutOfMemory);
+    EXPECT_THROW(decode_image(std::span(progressive).first(20)), IoError);
+  }
+  EXPECT_NO_THROW(decode_image(progressive));
+
+#ifndef __SANITIZE_ADDRESS__  // which ends the program instead
+  Bytes large = encode_jpeg(gradient_image(130, 200), 90);
+  for (const std::size_t side : {0u, 2u}) large[extent_offset(large) + side] = 0x3f;  // 192 million pixels or more
+  rlimit before;
+  getrlimit(RLIMIT_AS, &before);
+  rlimit little = before;
+  little.rlim_cur = 0;
+  setrlimit(RLIMIT_AS, &little);
+  EXPECT_THROW(decode_image(large), OutOfMemory);
+  setrlimit(RLIMIT_AS, &before);
+#endif
 }
 
 TEST(data, image_region_equals_a_full_decode) {

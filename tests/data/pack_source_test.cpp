@@ -78,6 +78,190 @@ TEST(data, pack_source_archives_give_the_bytes_of_the_tree) {
   EXPECT_EQ(shard(flat), expected);
 }
 
+/// All that is wrong with a source, sorted: "PATH: cause", without the input's path before it.
+Names problems_of(const PackSource& source, const std::string& input) {
+  Names problems;
+  for (const BadImage& bad : source.problems()) problems.push_back(bad.path.substr(input.size()) + ": " + bad.cause);
+  std::ranges::sort(problems);
+  return problems;
+}
+
+/// Of every image its name without the input's, and its class.
+std::vector<std::pair<std::string, std::string>> listed(const PackSource& source, const std::string& input) {
+  std::vector<std::pair<std::string, std::string>> images;
+  for (const SourceImage& image : source.images()) {
+    images.emplace_back(image.name.substr(input.size() + 1),
+                        source.class_names()[static_cast<std::size_t>(image.label)]);
+  }
+  return images;
+}
+
+PackSource source_of(const std::string& input) {
+  return PackSource({.input = input, .inside = "", .labels = "", .classes = ""});
+}
+
+Bytes tar_of(const std::vector<std::pair<std::string, Bytes>>& files) {
+  Bytes tar;
+  for (const auto& [name, contents] : files) append_tar_entry(tar, name, contents);
+  end_tar(tar);
+  return tar;
+}
+
+constexpr const char* kUnread = "an archive where images are expected: what it holds is not read";
+
+TEST(data, pack_source_an_archive_beside_images_hides_none_of_them) {
+  const TemporaryFolder folder;
+  const Bytes inner = tar_of({{"x.jpg", jpeg(1)}});
+  const std::string tree = folder / "tree.tar";
+  write_bytes(tree, tar_of({{"ant/a.jpg", jpeg(1)},
+                            {"ant/extra.tar", inner},
+                            {"bee/b.jpg", jpeg(2)},
+                            {"bee/more.TAR.GZ", {}},
+                            {"bee/c.tar", jpeg(3)}}));
+  const PackSource source = source_of(tree);
+  EXPECT_EQ(listed(source, tree), (std::vector<std::pair<std::string, std::string>>{
+                                      {"ant/a.jpg", "ant"}, {"bee/b.jpg", "bee"}, {"bee/c.tar", "bee"}}));
+  EXPECT_EQ(problems_of(source, tree),
+            (Names{concat("/ant/extra.tar: ", kUnread), concat("/bee/more.TAR.GZ: ", kUnread)}));
+  EXPECT_TRUE(source.ignored().empty());
+
+  fs::create_directories(folder / "tree/ant/deeper");
+  fs::create_directories(folder / "tree/ant/empty");
+  write_bytes(folder / "tree/ant/a.jpg", jpeg(1));
+  write_bytes(folder / "tree/ant/extra.tar", inner);
+  write_bytes(folder / "tree/ant/deeper/b.jpg", jpeg(2));
+  write_bytes(folder / "tree/flat.jpg", jpeg(3));
+  write_bytes(folder / "tree/bee.zip", {});
+  const PackSource unpacked = source_of(folder / "tree");
+  EXPECT_EQ(unpacked.images().size(), 1u);
+  EXPECT_EQ(problems_of(unpacked, folder / "tree"),
+            (Names{"/ant/deeper: a folder where images are expected: what it holds is not read",
+                   concat("/ant/extra.tar: ", kUnread), concat("/bee.zip: ", kUnread),
+                   "/flat.jpg: lies in no class folder"}));
+  EXPECT_EQ(unpacked.ignored(), Names{folder / "tree/ant/empty"});
+
+  const std::string nested = folder / "nested.tar";
+  write_bytes(nested, tar_of({{"ant.tar", inner},
+                              {"bee.tar", tar_of({{"b.jpg", jpeg(2)}, {"deeper.tar", inner}})},
+                              {"preview.jpg", jpeg(3)},
+                              {"notes.txt", {}}}));
+  const PackSource classes = source_of(nested);
+  EXPECT_EQ(listed(classes, nested),
+            (std::vector<std::pair<std::string, std::string>>{{"ant/x.jpg", "ant"}, {"bee/b.jpg", "bee"}}));
+  EXPECT_EQ(problems_of(classes, nested),
+            (Names{concat("/bee/deeper.tar: ", kUnread), "/preview.jpg: an image where archives are expected"}));
+  EXPECT_EQ(classes.ignored(), Names{nested + "/notes.txt"});
+}
+
+// With the header of an inner archive its name is gone, and what it holds seems to lie beside the others.
+TEST(data, pack_source_a_damaged_header_among_archives_is_never_skipped) {
+  const Archives archives;
+  const std::string path = archives.folder / "nested.tar";
+  const Bytes whole = bytes_of_file(path);
+  const std::uint64_t first_of_bee = source_of(path).images()[2].offset;
+  const std::size_t header = static_cast<std::size_t>(first_of_bee) - 1024;  // behind it, that of the first image
+  for (const bool blank : {false, true}) {
+    SCOPED_TRACE(blank ? "blank" : "flipped");
+    Bytes damaged = whole;
+    damaged[header + 1] ^= 1;
+    if (blank) std::fill_n(damaged.begin() + static_cast<std::ptrdiff_t>(header), 512, std::uint8_t{0});
+    write_bytes(path, damaged);
+    PackOptions options = archives.options("nested.tar");
+    for (const bool skip_bad : {false, true}) {
+      options.skip_bad = skip_bad;
+      EXPECT_EQ(error_of([&] { pack(options); }),
+                concat(path, ": damaged header at byte ", header, ", among archives: a whole one may be lost"));
+    }
+    EXPECT_FALSE(fs::exists(options.output));
+  }
+}
+
+TEST(data, pack_source_a_class_without_images_is_one_however_it_comes) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "tree/bee");
+  fs::create_directories(folder / "tree/ant");
+  write_bytes(folder / "tree/ant/a.jpg", jpeg(1));
+  Bytes tree;
+  for (const char* name : {"set/", "set/ant/", "set/bee/", "other/", "other/cat/"})
+    append_tar_entry(tree, name, {}, '5');
+  append_tar_entry(tree, "set/ant/a.jpg", jpeg(1));
+  end_tar(tree);
+  write_bytes(folder / "tree.tar", tree);
+  write_bytes(folder / "nested.tar", tar_of({{"ant.tar", tar_of({{"a.jpg", jpeg(1)}})}, {"bee.tar", Bytes(10240)}}));
+  for (const char* input : {"tree", "tree.tar", "nested.tar"}) {
+    SCOPED_TRACE(input);
+    const PackReport report = pack({.input = folder / input, .split = input, .output = folder / "out"});
+    EXPECT_EQ(report.class_names, (Names{"ant", "bee"}));
+    EXPECT_EQ(report.empty_classes, Names{"bee"});
+    EXPECT_EQ(report.images, 1);
+  }
+  PackOptions one{.input = folder / "tree.tar", .split = "one", .output = folder / "out"};
+  one.inside = "set/ant";
+  EXPECT_EQ(pack(one).class_names, Names{"ant"});
+}
+
+TEST(data, pack_source_a_compressed_class_is_named_and_keeps_its_place) {
+  const TemporaryFolder folder;
+  const Bytes inner = tar_of({{"a.jpg", jpeg(1)}});
+  Bytes gzip(1000);
+  gzip[0] = 0x1f, gzip[1] = 0x8b;
+  const std::string path = folder / "nested.tar";
+  write_bytes(path, tar_of({{"n1.tar", inner}, {"n2.tar.gz", gzip}, {"n3.tar", gzip}, {"n4.tar", inner}}));
+  const PackSource source = source_of(path);
+  EXPECT_EQ(problems_of(source, path), (Names{"/n2.tar.gz: a compressed archive: expected one that is not",
+                                              "/n3.tar: no tar archive: it is compressed, gunzip it first"}));
+  EXPECT_EQ(listed(source, path),
+            (std::vector<std::pair<std::string, std::string>>{{"n1/a.jpg", "n1"}, {"n4/a.jpg", "n4"}}));
+  EXPECT_EQ(source.class_names(), (Names{"n1", "n2", "n3", "n4"}));
+}
+
+TEST(data, pack_source_follows_links) {
+  const TemporaryFolder folder;
+  Bytes tar;
+  append_tar_entry(tar, "pool/", {}, '5');
+  append_tar_entry(tar, "ant/a.jpg", jpeg(1));
+  append_tar_entry(tar, "bee/b.jpg", {}, '2', "../ant/a.jpg");
+  append_tar_entry(tar, "bee/c.jpg", {}, '2', "/elsewhere/c.jpg");
+  append_tar_entry(tar, "cat", {}, '2', "ant");
+  append_tar_entry(tar, "readme", {}, '2', "../readme");
+  end_tar(tar);
+  const std::string path = folder / "links.tar";
+  write_bytes(path, tar);
+  const PackSource source = source_of(path);
+  EXPECT_EQ(listed(source, path),
+            (std::vector<std::pair<std::string, std::string>>{{"ant/a.jpg", "ant"}, {"bee/b.jpg", "bee"}}));
+  EXPECT_EQ(source.read(source.images()[1]), jpeg(1));
+  EXPECT_EQ(problems_of(source, path), (Names{"/bee/c.jpg: a link to /elsewhere/c.jpg, which is no file in the archive",
+                                              "/cat: a link to ant, which is no file in the archive"}));
+  EXPECT_EQ(source.ignored(), Names{path + "/readme"});
+
+  fs::create_directories(folder / "elsewhere/bee");
+  fs::create_directories(folder / "tree");
+  write_bytes(folder / "elsewhere/bee/b.jpg", jpeg(1));
+  fs::create_directory_symlink(folder / "elsewhere/bee", folder / "tree/bee");
+  EXPECT_EQ(source_of(folder / "tree").images().size(), 1u);
+  fs::create_directory_symlink(folder / "elsewhere/cat", folder / "tree/cat");
+  EXPECT_EQ(error_of([&] { source_of(folder / "tree"); }),
+            (folder / "tree/cat") + ": cannot be read: No such file or directory");
+}
+
+TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
+  const Archives archives;
+  PackOptions options = archives.options("tree");
+  options.labels = archives.folder / "labels.txt";
+  EXPECT_EQ(error_of([&] { pack(options); }),
+            options.input +
+                ": no JPEG or PNG images lie in it itself, as those that need labels do; those in class "
+                "folders need none");
+  options = archives.options("tree.tar");  // each name in three folders
+  options.labels = archives.folder / "labels.txt";
+  write_bytes(options.labels, text("a.JPEG x\nb.JPEG y\n"));
+  const std::string error = error_of([&] { pack(options); });
+  EXPECT_NE(error.find("bee/a.JPEG: has the name and so the label of " + options.input + "/set/train/ant/a.JPEG"),
+            std::string::npos)
+      << error;
+}
+
 TEST(data, pack_source_reports_what_is_no_image) {
   const Archives archives;
   const PackSource source({.input = archives.folder / "nested.tar", .inside = "", .labels = "", .classes = ""});
@@ -104,16 +288,6 @@ TEST(data, pack_source_asks_which_class_folders_are_meant) {
   EXPECT_EQ(error_of([&] { pack(options); }), options.input + ": no JPEG or PNG images under 'test'");
 }
 
-/// Of every image its name without the archive's, and its class.
-std::vector<std::pair<std::string, std::string>> listed(const PackSource& source, const std::string& archive) {
-  std::vector<std::pair<std::string, std::string>> images;
-  for (const SourceImage& image : source.images()) {
-    images.emplace_back(image.name.substr(archive.size() + 1),
-                        source.class_names()[static_cast<std::size_t>(image.label)]);
-  }
-  return images;
-}
-
 TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
   const TemporaryFolder folder;
   Bytes inner, outer, twice;
@@ -124,7 +298,7 @@ TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
   end_tar(outer);
   const std::string nested = folder / "nested.tar";
   write_bytes(nested, outer);
-  EXPECT_EQ(listed(PackSource({.input = nested, .inside = "", .labels = "", .classes = ""}), nested),
+  EXPECT_EQ(listed(source_of(nested), nested),
             (std::vector<std::pair<std::string, std::string>>{{"ant/sub1/a.jpg", "ant"}, {"ant/sub2/a.jpg", "ant"}}));
 
   // The same file a second time is another version of it.

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <set>
 
 #include "data/image.h"
 #include "data/shard.h"
 #include "tests/support/damaged_file.h"
+#include "tests/support/jpegs.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -38,7 +40,7 @@ struct SmallTree {
     add(".git/a.jpg", {1});
     fs::create_directories(input + "/dog/deeper");
   }
-  void add(const std::string& name, const Bytes& bytes) { write_bytes(input + "/" + name, bytes); }
+  void add(const std::string& name, const Bytes& bytes) const { write_bytes(input + "/" + name, bytes); }
   PackOptions options() const { return {.input = input, .split = "train", .output = output}; }
 
   TemporaryFolder folder;
@@ -51,6 +53,8 @@ TEST(data, pack_tells_the_time_left_by_the_images_of_this_run) {
             "pack: 300 of 1000 images, 50/s, 0:00:14 left");
   EXPECT_EQ(describe(PackProgress{.done = 8300, .kept = 8000, .total = 908300}, 6),
             "pack: 8300 of 908300 images, 50/s, 5:00:00 left");
+  EXPECT_EQ(describe(PackProgress{.done = 8000, .kept = 8000, .total = 908300}, 6),
+            "pack: 8000 of 908300 images, kept from an earlier run");
 }
 
 TEST(data, pack_keeps_every_image_under_its_label_and_id) {
@@ -159,6 +163,25 @@ TEST(data, pack_names_a_bad_image_or_skips_it) {
   }
 }
 
+TEST(data, pack_leaves_out_a_shard_of_bad_images_alone) {
+  const SmallTree tree;
+  PackOptions options = tree.options();
+  options.skip_bad = true;
+  for (const char* name : {"bear/b.jpg", "cat/bad.jpg", "dog/a.jpg"}) tree.add(name, Bytes(10));
+  options.shards = 9;  // one image each
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.images, 6);
+  EXPECT_EQ(report.skipped.size(), 3u);
+  ASSERT_EQ(report.files.size(), 6u);
+  EXPECT_EQ(report.files.back(), tree.output + "/train-00005-of-00006.h5");
+  EXPECT_EQ(entries_in(tree.output).size(), 6u);
+  const ShardSet set(tree.output, "train");
+  ASSERT_EQ(set.size(), 6);
+  std::set<std::uint64_t> ids;
+  for (std::int64_t i = 0; i < 6; ++i) ids.insert(set.id(i));
+  EXPECT_EQ(ids, (std::set<std::uint64_t>{0, 1, 3, 5, 6, 8}));
+}
+
 TEST(data, pack_ends_at_an_image_that_cannot_be_read_even_if_bad_ones_are_skipped) {
   const SmallTree tree;
   const std::string link = tree.input + "/cat/bad.jpg";
@@ -167,6 +190,30 @@ TEST(data, pack_ends_at_an_image_that_cannot_be_read_even_if_bad_ones_are_skippe
   options.skip_bad = true;
   expect_named_error(link, [&] { pack(options); });
   EXPECT_FALSE(fs::exists(tree.output + "/train-00000-of-00001.h5"));
+}
+
+TEST(data, pack_counts_no_image_as_bad_for_what_the_machine_lacks) {
+  const SmallTree tree;
+  const std::string image = tree.input + "/dog/progressive.jpg";
+  tree.add("dog/progressive.jpg", jpeg_of(image_of(1, 200, 40), 2, 2, true));
+  PackOptions options = tree.options();
+  options.skip_bad = true;
+  {
+    const LittleJpegMemory little;
+    const std::string error = error_of<Error>([&] { pack(options); });
+    EXPECT_TRUE(error.starts_with(image + ": JPEG: out of memory: ")) << error;
+  }
+  const Bytes jpeg = encode_jpeg(image_of(1, 8, 9), 90);
+  for (int i = 0; i < 100; ++i) tree.add(concat("cat/", i, ".jpg"), jpeg);
+  options.threads = 1;
+  {
+    std::optional<DescriptorLimit> none_left;  // from the first portion on
+    options.progress = [&](const PackProgress&) { none_left.emplace(); };
+    const std::string error = error_of([&] { pack(options); });
+    EXPECT_NE(error.find(": cannot open: Too many open files"), std::string::npos) << error;
+  }
+  options.progress = nullptr;
+  EXPECT_EQ(pack(options).images, 107);
 }
 
 TEST(data, pack_reports_classes_without_images) {

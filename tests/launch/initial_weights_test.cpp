@@ -106,6 +106,11 @@ TEST(launch, train_starts_from_another_runs_weights) {
   EXPECT_NE(project.losses("second").at(0), project.losses("third").at(0));
 }
 
+std::string text_of(const std::string& path) {
+  const std::vector<std::uint8_t> bytes = bytes_of_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
 /// The weights of a parameter, or of its average.
 Tensor weights_of(const std::vector<NamedTensor>& tensors, const std::string& name) {
   const auto found = std::ranges::find(tensors, name, &NamedTensor::name);
@@ -135,8 +140,7 @@ TEST(launch, train_starts_from_the_weights_of_a_run_with_other_classes) {
   ASSERT_EQ(tuned.exit_code, 0) << tuned.describe();
   ASSERT_EQ(train("fresh", {}).exit_code, 0);
 
-  const std::vector<std::uint8_t> log = bytes_of_file(project / "tuned/log.txt");
-  const std::string text(log.begin(), log.end());
+  const std::string text = text_of(project / "tuned/log.txt");
   const Checkpoint first = read_checkpoint(project.checkpoint("first", 5)),
                    second = read_checkpoint(project.checkpoint("tuned", 1)),
                    fresh = read_checkpoint(project.checkpoint("fresh", 1));
@@ -162,7 +166,12 @@ TEST(launch, train_starts_from_the_weights_of_a_run_with_other_classes) {
 
   expect_refused(train("other", {"--init", project.checkpoint("first", 5), "--set=model.dim=16"}),
                  {project.checkpoint("first", 5) + ": its weights do not fit this model"});
-  EXPECT_FALSE(std::filesystem::exists(project / "other/recipe.toml"));
+  EXPECT_FALSE(std::filesystem::exists(project / "other"));
+  expect_refused(train("other", {"--init", project / "nowhere.h5"}), {project / "nowhere.h5"});
+  EXPECT_FALSE(std::filesystem::exists(project / "other"));
+  std::filesystem::create_directory(project / "other");  // one that is there is used, and the file as well
+  EXPECT_EQ(train("other", {"--init", project.checkpoint("first", 5)}).exit_code, 0);
+  EXPECT_NE(text_of(project / "other/log.txt").find("initial weights from"), std::string::npos);
 }
 
 }  // namespace

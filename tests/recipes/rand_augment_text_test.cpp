@@ -39,6 +39,7 @@ TEST(recipes, rand_augment_text_errors_name_the_part) {
   EXPECT_EQ(error_of("original-mstd0.5"), "part 'original': expected 'rand'");
   EXPECT_EQ(error_of("rand-m9.5"), "part 'm9.5': expected a whole number");
   EXPECT_EQ(error_of("rand-mstd0.5x"), "part 'mstd0.5x': expected a number");
+  EXPECT_EQ(error_of("rand-p1.5"), "part 'p1.5': expected 0 to 1");
   EXPECT_EQ(error_of("rand-inc"), "part 'inc': expected a whole number");
   EXPECT_EQ(error_of("rand-m9-inc0"), "part 'inc0': expected inc1, or none");
   EXPECT_EQ(error_of("rand-m9-m8"), "part 'm8': expected each part once");

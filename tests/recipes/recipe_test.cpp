@@ -353,8 +353,8 @@ TEST(recipes, wrong_types) {
   EXPECT_EQ(error_of(kMinimal + "[[mix]]\n"), "r.toml:11: mix: expected table, got array");
   EXPECT_EQ(override_error("data.mean=0.5"), "--set data.mean=0.5: data.mean: expected array of 3, got float 0.5");
   EXPECT_EQ(override_error("data.mean=[1,2]"), "--set data.mean=[1,2]: data.mean: expected array of 3, got array of 2");
-  EXPECT_EQ(override_error("data.mean=[1,2,\"3\"]"),
-            "--set data.mean=[1,2,\"3\"]: data.mean: expected number, got string \"3\"");
+  EXPECT_EQ(override_error("data.mean=[1,0.2,\"3\"]"),
+            "--set data.mean=[1,0.2,\"3\"]: data.mean: expected number, got string \"3\"");
   EXPECT_EQ(error_of(minimal_with("image_size = 64", "image_size = [64]")),
             "r.toml:4: model.image_size: expected integer or [height, width], got array");
 }
@@ -378,16 +378,51 @@ TEST(recipes, values_out_of_range) {
   EXPECT_EQ(override_error("optimizer.beta1=1"),
             "--set optimizer.beta1=1: optimizer.beta1: expected a number in [0, 1), got 1");
   EXPECT_EQ(override_error("augment.area=[0, 1]"),
-            "--set augment.area=[0, 1]: augment.area: expected a number in (0, 1], got 0");
+            "--set augment.area=[0, 1]: augment.area: expected a number in [0.001, 1], got 0");
   EXPECT_EQ(override_error("optimizer.learning_rate=0"),
             "--set optimizer.learning_rate=0: optimizer.learning_rate: expected a finite number above 0, got 0");
   EXPECT_EQ(
       override_error("optimizer.weight_decay=inf"),
       "--set optimizer.weight_decay=inf: optimizer.weight_decay: expected a finite number of at least 0, got inf");
   EXPECT_EQ(override_error("data.mean=[0, -inf, 0]"),
-            "--set data.mean=[0, -inf, 0]: data.mean: expected a finite number, got -inf");
+            "--set data.mean=[0, -inf, 0]: data.mean: expected a number in [0, 1], got -inf");
   EXPECT_EQ(override_error("augment.crop=middle"),
             "--set augment.crop=middle: augment.crop: expected \"none\", \"pad\" or \"resized\", got \"middle\"");
+}
+
+// Numbers that are finite and of the right sign, and of which nothing sensible could be made.
+TEST(recipes, numbers_that_would_overflow_or_vanish_are_refused) {
+  const char* const refused[] = {"data.mean=[0.5, 0.5, 124]",
+                                 "data.std=[0, 1, 1]",
+                                 "data.std=[1, 1, 1e308]",
+                                 "augment.area=[1e-300, 1]",
+                                 "augment.ratio=[1e-300, 1]",
+                                 "augment.ratio=[1, 1e308]",
+                                 "augment.color_jitter=[1e308, 0, 0, 0]",
+                                 "mix.mixup=1e-310",
+                                 "mix.mixup=-0.1",
+                                 "mix.mixup=1e308",
+                                 "mix.cutmix=1e-310",
+                                 "mix.cutmix=1e4",
+                                 "eval.crop_pct=1e-18",
+                                 "eval.crop_pct=0.001",
+                                 "eval.crop_pct=1.1",
+                                 "eval.crop_pct=nan",
+                                 "data.threads=0",
+                                 "data.prefetch=0",
+                                 "data.shuffle_window=0",
+                                 "augment.erase_count=0",
+                                 "augment.repeats=0"};
+  for (const std::string setting : refused) {
+    const std::string key = setting.substr(0, setting.find('='));
+    const std::string error = override_error(setting);
+    EXPECT_TRUE(error.starts_with("--set " + setting + ": " + key + ": expected ")) << setting << ": " << error;
+  }
+  EXPECT_EQ(override_error("mix.mixup=1e-310"),
+            "--set mix.mixup=1e-310: mix.mixup: expected 0 or at least 0.001, got 1e-310");
+  EXPECT_EQ(override_error("eval.crop_pct=1e-18"),
+            "--set eval.crop_pct=1e-18: eval.crop_pct: expected a number in [0.01, 1], got 1e-18");
+  EXPECT_NO_THROW(minimal({"mix.mixup=0.001", "mix.cutmix=1000", "eval.crop_pct=0.01", "data.std=[1, 1, 1]"}));
 }
 
 TEST(recipes, impossible_models) {

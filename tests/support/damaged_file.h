@@ -104,6 +104,23 @@ class FileSizeLimit {
   void (*handler_)(int);
 };
 
+/// While alive, this process can open no further file.
+class DescriptorLimit {
+ public:
+  DescriptorLimit() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before_); }
+  DescriptorLimit(const DescriptorLimit&) = delete;
+  DescriptorLimit& operator=(const DescriptorLimit&) = delete;
+
+ private:
+  rlimit before_;
+};
+
 /// Names in a folder, sorted.
 inline std::vector<std::string> entries_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
