@@ -24,7 +24,7 @@ void print_error(const std::string& what, const Environment& environment) {
 }
 
 int end_job(const std::string& what, const Environment& environment) {
-  print_error(what, environment);
+  if (environment.has_last_word()) print_error(what, environment);
   environment.abort(kFailed);
   return kFailed;
 }

@@ -30,9 +30,9 @@ constexpr std::array<Action, 8> kActions{{{"kill", SIGKILL},
                                           {"slow", 0},
                                           {"fail", 0}}};
 constexpr std::chrono::seconds kSlow{6};
-constexpr std::array<std::string_view, 13> kPoints{
+constexpr std::array<std::string_view, 14> kPoints{
     "index",       "load",       "start",     "step",        "loss",        "evaluate", "pack",
-    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune"};
+    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune",    "end"};
 
 struct Fault {
   Action action;

@@ -17,6 +17,7 @@
 //                        written whole or not at all; fail is a full disk. A run writes its recipe first (one create,
 //                        one write, one sync, one rename), then checkpoints (create, write … write, sync, rename)
 //           prune        before each old checkpoint that is removed
+//           end          when a command's work is done, before MPI ends
 //
 // Unarmed, a point costs one load. Points may be passed by any thread.
 #pragma once

@@ -104,6 +104,42 @@ TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   expect_ended_by_a_deadline_of_8_s(project.train("frozen", call), "no sign of rank 0");
 }
 
+TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
+  const SmallProject project;
+  const TrainCall call = to_the_end(2).with("--deadline=8");
+  expect_ended_by_a_deadline_of_8_s(project.train("run", call.with("--fault=stop@end,rank=1")),
+                                    "MPI_Ibarrier at the end: not done after 8 s; no sign of rank 1");
+  for (const char* device : {"--device=auto", "--device=cpu"}) {
+    const ProgramResult result =
+        run_on_ranks(2, {"eval", "--checkpoint", project.checkpoint("run", kLastStep), "--data", project.data(),
+                         "--deadline", "8", "--fault=stop@load,rank=1", device});
+    expect_ended_by_a_deadline_of_8_s(result, "not done after 8 s; no sign of rank 1");
+  }
+}
+
+/// Before MPI has started ranks cannot ask one another.
+TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
+  const SmallProject project;
+  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", "bash", "-c",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")", "bash", path_of_quadmamba()};
+  const Strings arguments = project.train_arguments("run", to_the_end(2).with("--deadline=8"));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const ProgramResult result =
+      run_program(command, {.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"},
+                            .timeout_seconds = kJobSeconds,
+                            .folder = {}});
+  expect_ended_by_a_deadline_of_8_s(result, "quadmamba: the start of MPI: not done after 8 s; no sign of rank 1");
+}
+
+TEST(faults, one_line_says_why_a_job_ends) {
+  const SmallProject project;
+  TrainCall call{.ranks = 3, .options = {"--deadline=8"}};
+  Strings arguments = project.train_arguments("run", call);
+  *std::find(arguments.begin(), arguments.end(), project.data()) = project / "nowhere";
+  EXPECT_EQ(error_lines(run_on_ranks(3, arguments)).size(), 1u);
+  EXPECT_EQ(error_lines(project.train("run", call.with("--fault=stop@step:2,rank=1"))).size(), 1u);
+}
+
 // ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 /// Every operation on these of the files that a run to_the_end writes: after its recipe, the first, step-3.h5 alone is
