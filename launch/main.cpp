@@ -151,8 +151,10 @@ int main(int argc, char** argv) {
   const auto report = [](const std::string& what) { std::cerr << "quadmamba: " + what + "\n"; };
   try {
     const qm::Environment environment(qm::deadline_of({argv + 1, argv + argc}), report);
+    if (environment.rank() == 0) qm::tell_launcher("started");  // the others have come into MPI, and take signals up
     qm::share_cores(environment);
     const int status = qm::run_and_report({argv + 1, argv + argc}, environment);
+    if (environment.rank() == 0) qm::tell_launcher(std::to_string(status));
     qm::fault_point("end");
     return status;
   } catch (const std::exception& error) {

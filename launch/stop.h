@@ -1,6 +1,6 @@
 // Stopping on request: what happens between a signal and the end of the program.
 //
-// The first USR1, USR2, TERM or INT only leaves a note. Loops look at it where they can stop cleanly: every rank at the
+// The first USR1, USR2, TERM, INT or HUP (a terminal that is gone) only leaves a note. Loops look at it where they can stop cleanly: every rank at the
 // same place, since one rank's signal is every rank's. The next one ends the process on the spot with exit code
 // 128 + signal.
 //
@@ -27,7 +27,7 @@ class Stopped : public Error {
   explicit Stopped(int signal);
 };
 
-/// From here on the four signals are caught.
+/// From here on the five signals are caught; SIGHUP unless it is ignored, as under nohup.
 void catch_stop_signals();
 
 /// Throws Stopped if one of them has come to this process.

@@ -21,10 +21,11 @@ struct Action {
   std::string_view name;
   int signal;
 };
-constexpr std::array<Action, 8> kActions{{{"kill", SIGKILL},
+constexpr std::array<Action, 9> kActions{{{"kill", SIGKILL},
                                           {"stop", SIGSTOP},
                                           {"term", SIGTERM},
                                           {"int", SIGINT},
+                                          {"hup", SIGHUP},
                                           {"usr1", SIGUSR1},
                                           {"usr2", SIGUSR2},
                                           {"slow", 0},

@@ -4,7 +4,7 @@
 //   all
 //
 //   action  kill   SIGKILL: the process is gone            stop  SIGSTOP: it is there and does nothing
-//           term, int, usr1, usr2                          fail  what it is about to do fails
+//           term, int, hup, usr1, usr2                     fail  what it is about to do fails
 //                  SIGTERM …: it is asked to stop          slow  what it is about to do takes 6 s longer
 //   point   index        before a split's shards are opened for training, or images are listed to be packed
 //           load         before a checkpoint is read
