@@ -10,6 +10,7 @@
 #include "kernels/base/fault.h"
 #include "kernels/base/profile.h"
 #include "launch/initial_weights.h"
+#include "launch/open_shards.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
 #include "launch/weights.h"
@@ -30,13 +31,6 @@ void check_classes(const Recipe& recipe, const ShardSet& shards) {
   const auto classes = static_cast<std::int64_t>(shards.class_names().size());
   QM_CHECK(classes == recipe.model.classes, ConfigError, recipe.data.path, ": holds ", classes,
            " classes, the recipe's model.classes is ", recipe.model.classes);
-}
-
-/// Before what may take long: every rank leaves here if a signal has come to one.
-ShardSet open_shards(const std::string& folder, const std::string& split, Communicator& communicator) {
-  fault_point("index");
-  check_stop(communicator);
-  return ShardSet(folder, split);
 }
 
 /// What the order of samples depends on: the samples, and how many each shard has where windows are shuffled.

@@ -7,6 +7,7 @@
 //           term, int, hup, usr1, usr2                     fail  what it is about to do fails
 //                  SIGTERM …: it is asked to stop          slow  what it is about to do takes 6 s longer
 //   point   index        before a split's shards are opened for training, or images are listed to be packed
+//           shard        before the index of each of its shards is read
 //           load         before a checkpoint is read
 //           start        before the first step of training
 //           step         before each step of training

@@ -76,6 +76,28 @@ TEST(faults, signals_while_the_index_is_read) {
   expect_stops_and_resumes({kUsr2}, "index:2", 5, 5);
 }
 
+TEST(faults, signals_in_the_middle_of_the_index_end_its_reading) {
+  const SmallProject project;
+  TrainCall short_run = to_the_end(2);
+  short_run.settings.front() = "train.max_steps=2";
+  project.expect_train("run", short_run);
+  fs::resize_file(project.data() + "/val-00001-of-00002.h5", 600);  // who reads on finds that it is damaged
+  for (const int ranks : {1, 2}) {
+    // The training set has two shards.
+    expect_stopped(project.train_within(kJobSeconds, "run", to_the_end(ranks).with("--fault=term@shard:4")), "SIGTERM");
+    expect_stopped(run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("run", 2), "--data", project.data(),
+                                        "--fault=term@shard:2"}),
+                   "SIGTERM");
+  }
+}
+
+/// One rank is signalled, the other reads to the end before it hears of that.
+TEST(faults, signals_in_the_index_of_one_rank_end_all) {
+  const SmallProject project;
+  const TrainCall call = to_the_end(2).with("--fault=term@shard:1,rank=1");
+  expect_stopped(project.train_within(kJobSeconds, "run", call), "SIGTERM");
+}
+
 TEST(faults, signals_before_the_first_step) {
   expect_stops_and_resumes({kTerm}, "start", 0);
 }
