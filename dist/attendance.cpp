@@ -38,7 +38,9 @@ Attendance::Attendance(int rank, int size, int local_size) : rank_(rank), size_(
   if (folder && ::access(folder, W_OK | X_OK) == 0) folder_ = folder;
 }
 
-std::string Attendance::file_of(int rank) const { return concat(folder_, "/quadmamba.rank-", rank); }
+std::string Attendance::file_of(int rank) const {
+  return concat(folder_, "/quadmamba.rank-", rank);
+}
 
 void Attendance::sign() const {
   if (folder_.empty() || rank_ < 0) return;
@@ -64,7 +66,7 @@ std::string Attendance::silent() const {
 }
 
 bool Attendance::is_first() const {
-  if (folder_.empty()) return true;
+  if (folder_.empty() || size_ == 1) return true;  // the folder may be that of a shell which runs one after another
   const std::string file = folder_ + "/quadmamba.last-word";
   const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (descriptor >= 0) ::close(descriptor);

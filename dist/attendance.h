@@ -10,7 +10,8 @@ namespace qm {
 /// (PMIX_SERVER_TMPDIR, of mpirun and srun --mpi=pmix). Without such a folder it knows nothing.
 class Attendance {
  public:
-  /// This process, rank `rank` of `size`, of which `local_size` are on this host; each −1 where the launcher has not said.
+  /// This process, rank `rank` of `size`, of which `local_size` are on this host; each −1 where the launcher has not
+  /// said.
   Attendance(int rank, int size, int local_size);
 
   /// Leaves a sign of life of this rank.

@@ -1,7 +1,6 @@
 #include "dist/environment.h"
 
 #include <mpi.h>
-
 #include <unistd.h>
 
 #include <charconv>
@@ -108,7 +107,8 @@ Environment::Environment(std::chrono::seconds deadline, Report report)
       exceptions_at_start_(std::uncaught_exceptions()) {
   const std::optional<Launch> launch = detect_launch();
   if (!launch) return;
-  const StartWatch watch(attendance_, "the start of MPI", deadline_, [this](const std::string& what) { give_up(what); });
+  const StartWatch watch(attendance_, "the start of MPI", deadline_,
+                         [this](const std::string& what) { give_up(what); });
   start_mpi();
   uses_mpi_ = true;
   check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");

@@ -12,7 +12,6 @@
 
 namespace qm {
 
-
 /// Longer than anything that a rank does while others wait for it: reading a checkpoint, or the end of its writing.
 inline constexpr std::chrono::seconds kDefaultDeadline{600};
 
@@ -73,8 +72,8 @@ class Environment {
   std::unique_ptr<Communicator> make_communicator(Device device = {}, std::chrono::seconds deadline = kDefaultDeadline,
                                                   Report report = {}) const;
 
-  /// Whether this process is the one of its host to say why the job ends: the first to ask. In the others, whose reason is
-  /// the same or follows from it, this waits for the end of the job that the first is about to bring. By any thread.
+  /// Whether this process is the one of its host to say why the job ends: the first to ask. In the others, whose reason
+  /// is the same or follows from it, this waits for the end of the job that the first is about to bring. By any thread.
   bool has_last_word() const;
   /// Ends all processes of the job at once with this exit code; by any thread. Returns in a job of one process: there
   /// the caller returns the code itself.

@@ -21,8 +21,8 @@ class MpiWaiter {
  public:
   using Seconds = std::chrono::duration<double>;
 
-  /// `calls`: for roll calls alone, over all ranks. `deadline`: of each wait. `report`, where there is one, is called with
-  /// the error's text before it is thrown.
+  /// `calls`: for roll calls alone, over all ranks. `deadline`: of each wait. `report`, where there is one, is called
+  /// with the error's text before it is thrown.
   MpiWaiter(MPI_Comm calls, Seconds deadline, std::function<void(const std::string& what)> report = {});
   MpiWaiter(const MpiWaiter&) = delete;
   MpiWaiter& operator=(const MpiWaiter&) = delete;

@@ -16,8 +16,8 @@ void print_error(const std::string& what, const Environment& environment);
 /// more, later the exit code. mpirun's own code may hide it. Where it cannot be written nothing is lost.
 void tell_launcher(const std::string& line);
 
-/// print_error(), unless another rank of this host has said already why the job ends, and then ends all processes of the
-/// job with kFailed: the others may be waiting for this one. Returns kFailed in a job of one process.
+/// print_error(), unless another rank of this host has said already why the job ends, and then ends all processes of
+/// the job with kFailed: the others may be waiting for this one. Returns kFailed in a job of one process.
 int end_job(const std::string& what, const Environment& environment);
 
 }  // namespace qm

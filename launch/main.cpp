@@ -116,8 +116,8 @@ void catch_signals_of(const char* name) {
   if (command != kCommands.end() && command->stops) catch_stop_signals();
 }
 
-/// The option --deadline of train and eval, which MPI's start needs before a command reads its line; whatever is wrong with
-/// it, the command will say.
+/// The option --deadline of train and eval, which MPI's start needs before a command reads its line; whatever is wrong
+/// with it, the command will say.
 std::chrono::seconds deadline_of(const std::vector<std::string>& arguments) {
   constexpr std::string_view kOption = "--deadline";
   for (std::size_t i = 0; i < arguments.size(); ++i) {

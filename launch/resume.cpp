@@ -100,8 +100,8 @@ std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder) {
   if (folder.has_best()) {
     if (auto best = read_good(folder, folder.best_path())) {
       Checkpoint rest = without_tensors(*best);
-      const bool is_newer = !found || (count_alike(best->state, found->checkpoint.state) &&
-                                       best->state.step > found->newest_step);
+      const bool is_newer =
+          !found || (count_alike(best->state, found->checkpoint.state) && best->state.step > found->newest_step);
       if (is_newer) found = FoundCheckpoint{folder.best_path(), std::move(*best), found ? found->newest_step : 0, {}};
       found->best = std::move(rest);
     }

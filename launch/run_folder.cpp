@@ -1,12 +1,14 @@
 #include "launch/run_folder.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <string_view>
+#include <system_error>
 
 #include "data/file.h"
 #include "kernels/base/error.h"
@@ -36,7 +38,7 @@ std::string quoted(const std::string& text) {
 
 std::ofstream open_for_append(const std::string& path) {
   std::ofstream file(path, std::ios::app);
-  QM_CHECK(file, IoError, path, ": cannot be written");
+  QM_CHECK(file, IoError, path, ": cannot be written: ", std::generic_category().message(errno));
   return file;
 }
 
@@ -48,12 +50,15 @@ void append_line(std::ofstream& file, const std::string& line, const std::string
 
 /// `front`, at least so many digits, `back`.
 bool is_numbered(std::string_view name, std::string_view front, std::size_t digits, std::string_view back) {
-  if (!name.starts_with(front) || !name.ends_with(back) || name.size() < front.size() + digits + back.size()) return false;
+  if (!name.starts_with(front) || !name.ends_with(back) || name.size() < front.size() + digits + back.size())
+    return false;
   const std::string_view number = name.substr(front.size(), name.size() - front.size() - back.size());
   return std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-bool is_of_step(const std::string& name) { return is_numbered(name, "step-", 8, ".h5"); }
+bool is_of_step(const std::string& name) {
+  return is_numbered(name, "step-", 8, ".h5");
+}
 
 std::vector<std::string> paths_in(const std::string& folder) {
   std::vector<std::string> paths;
@@ -138,7 +143,7 @@ void RunFolder::truncate_samples(std::int64_t step) const {
   for (const std::string& path : paths_in(path_)) {
     if (!is_numbered(fs::path(path).filename().string(), "samples-", 1, ".txt")) continue;
     std::ifstream file(path);
-    QM_CHECK(file, IoError, path, ": cannot be read");
+    QM_CHECK(file, IoError, path, ": cannot be read: ", std::generic_category().message(errno));
     std::uint64_t kept = 0;  // bytes; steps only rise
     for (std::string line; std::getline(file, line) && !file.eof(); kept += line.size() + 1) {
       std::int64_t its_step = step;
@@ -180,9 +185,13 @@ std::string RunFolder::checkpoint_path(std::int64_t step) const {
 
 std::string RunFolder::best_path() const { return path_ + "/checkpoints/best.h5"; }
 
-bool RunFolder::has_best() const { return std::ranges::count(paths_in(path_ + "/checkpoints"), best_path()) > 0; }
+bool RunFolder::has_best() const {
+  return std::ranges::count(paths_in(path_ + "/checkpoints"), best_path()) > 0;
+}
 
-bool RunFolder::has_checkpoints() const { return !checkpoints().empty() || has_best(); }
+bool RunFolder::has_checkpoints() const {
+  return !checkpoints().empty() || has_best();
+}
 
 void RunFolder::keep_old_best() {
   if (!sets_best_aside_ || !has_best()) return;

@@ -76,12 +76,12 @@ while true; do
   status=$?
   ((signals > before)) || break
 done
-# Where mpirun was told to end, too, it killed the ranks within two seconds, and its own code says nothing of them.
-if ((status == 1 && signals > 0)); then
+# Where mpirun was signalled itself, it killed the ranks within two seconds, and its own code says nothing of them.
+if [[ $status -eq 1 && -s $QM_STATUS_FILE ]]; then
   case "$(tail -n 1 "$QM_STATUS_FILE")" in
     75) status=75 ;;
-    started)
-      echo "train.sh: mpirun got the signal too and ended the job before it had saved;" \
+    started)  # and no rank told an error
+      echo "train.sh: mpirun got a signal too and ended the job before it had saved;" \
         "the same command goes on from the last checkpoint" >&2
       status=$((128 + $(kill -l TERM)))
       ;;

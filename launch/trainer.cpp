@@ -166,7 +166,10 @@ std::int64_t Trainer::resume_from_newest(bool allow_change) {
   } catch (const ConfigError& error) {  // "PATH: names and shapes", with which --allow-change is of no use
     if (differences.empty()) throw;
     const std::string names_and_shapes = std::string(error.what()).substr(found->path.size() + 2);
-    throw ConfigError(concat(found->path, ": of another recipe", differences, "; ", names_and_shapes));
+    throw ConfigError(concat(found->path,
+                             ": of another model, whose weights this one cannot take (train --init starts a "
+                             "new run from what fits)",
+                             differences, "; ", names_and_shapes));
   }
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
@@ -191,8 +194,8 @@ std::int64_t Trainer::resume_from_newest(bool allow_change) {
   return checkpoint.state.step;
 }
 
-/// What a new best has to surpass is what lies there, whatever the checkpoint knows: best.h5 may be of a later step that
-/// other ranks' rounding does not lead to again, or damaged, and then the next evaluation replaces it.
+/// What a new best has to surpass is what lies there, whatever the checkpoint knows: best.h5 may be of a later step
+/// that other ranks' rounding does not lead to again, or damaged, and then the next evaluation replaces it.
 void Trainer::take_best_of(const FoundCheckpoint& found) {
   const bool stands = found.best && is_measured_alike(*found.best, recipe_, state_.val_digest);
   state_.best_top1 = stands ? found.best->state.best_top1 : 0;

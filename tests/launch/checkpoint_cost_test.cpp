@@ -14,8 +14,8 @@
 namespace qm {
 namespace {
 
-/// Steps between log lines; between the checkpoints measured, closer together than those that the claim is about, so that
-/// many are measured in a short time; and between those.
+/// Steps between log lines; between the checkpoints measured, closer together than those that the claim is about, so
+/// that many are measured in a short time; and between those.
 constexpr std::int64_t kWindow = 5, kEvery = 20, kClaimed = 50;
 
 double median_of(std::vector<double> values) {
@@ -55,9 +55,9 @@ std::map<std::int64_t, Save> saves_in(const std::string& log) {
   return saves;
 }
 
-/// Trains with a checkpoint every kEvery steps. For each, how much longer the steps beside its write took than those right
-/// before and right after, the copy left out, as a share of kClaimed steps. Windows with and without a write take turns
-/// in one process, a fifth of a second apart: they meet with the same machine.
+/// Trains with a checkpoint every kEvery steps. For each, how much longer the steps beside its write took than those
+/// right before and right after, the copy left out, as a share of kClaimed steps. Windows with and without a write take
+/// turns in one process, a fifth of a second apart: they meet with the same machine.
 std::vector<double> slowdowns(const SmallProject& project, const std::string& run, int checkpoints) {
   const TrainCall call{.settings = {"precision=fp32", "model.image_size=64", "train.epochs=100000",
                                     concat("train.max_steps=", kEvery * (checkpoints + 1)),
@@ -88,8 +88,8 @@ std::vector<double> slowdowns(const SmallProject& project, const std::string& ru
   return slowdowns;
 }
 
-/// Measured until the median lies below or above 1 % by three standard errors, for five minutes at most; where even then
-/// it is not clear, the median itself decides.
+/// Measured until the median lies below or above 1 % by three standard errors, for five minutes at most; where even
+/// then it is not clear, the median itself decides.
 TEST(faults, slow_checkpoints_every_50_steps_cost_less_than_one_percent_beyond_the_copy) {
   using Clock = std::chrono::steady_clock;
   constexpr int kCheckpoints = 60;

@@ -120,8 +120,15 @@ TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
 /// Before MPI has started ranks cannot ask one another.
 TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
   const SmallProject project;
-  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", "bash", "-c",
-                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")", "bash", path_of_quadmamba()};
+  Strings command{path_of_mpirun(),
+                  "--oversubscribe",
+                  "-np",
+                  "2",
+                  "bash",
+                  "-c",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")",
+                  "bash",
+                  path_of_quadmamba()};
   const Strings arguments = project.train_arguments("run", to_the_end(2).with("--deadline=8"));
   command.insert(command.end(), arguments.begin(), arguments.end());
   const ProgramResult result =
@@ -257,7 +264,8 @@ TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
   project.expect_resumes_like_whole("run", 2);
 }
 
-/// A run was stopped after step 4; then `locked`, a part of the project's folder, is: a folder to writers, a file to all.
+/// A run was stopped after step 4; then `locked`, a part of the project's folder, is: a folder to writers, a file to
+/// all.
 void expect_named_and_survived(int ranks, const std::string& locked, const std::string& cause) {
   SCOPED_TRACE(concat(locked, " on ", ranks));
   const SmallProject project;

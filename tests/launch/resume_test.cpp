@@ -191,9 +191,9 @@ TEST(launch, a_resumed_run_replaces_the_best_by_a_better_one_only) {
   const SmallProject project;
   const std::string best = project / "run/checkpoints/best.h5";
   const auto train_to = [&](int step) {
-    project.expect_train("run", {.resume = true,
-                                 .settings = {concat("train.max_steps=", step), "eval.every_steps=1",
-                                              "checkpoint.every_epochs=0"}});
+    project.expect_train(
+        "run", {.resume = true,
+                .settings = {concat("train.max_steps=", step), "eval.every_steps=1", "checkpoint.every_epochs=0"}});
   };
   train_to(3);
   praise(best);

@@ -267,8 +267,8 @@ TEST(faults, signals_while_the_launcher_starts_the_job_are_taken_up_later) {
   }
 }
 
-/// TERM to launcher, mpirun and ranks alike, as a cgroup's end or `scancel --full` sends it: mpirun then kills the ranks
-/// within two seconds.
+/// TERM to launcher, mpirun and ranks alike, as a cgroup's end or `scancel --full` sends it: mpirun then kills the
+/// ranks within two seconds.
 constexpr const char* kTermToAll = R"(
     mpirun=$(< /proc/$launcher/task/$launcher/children)
     kill -TERM $launcher $mpirun $(< /proc/${mpirun// /}/task/${mpirun// /}/children))";
@@ -286,7 +286,7 @@ TEST(faults, a_signal_to_the_whole_job_during_a_slow_write_costs_steps_and_not_t
   const ProgramResult result = run_launcher("train.sh", arguments, project / "run/checkpoints/step-00000003.h5.tmp",
                                             std::string("sleep 0.5") + kTermToAll);
   EXPECT_EQ(result.exit_code, 128 + SIGTERM) << result.describe();
-  expect_said(result, "train.sh: mpirun got the signal too and ended the job before it had saved");
+  expect_said(result, "train.sh: mpirun got a signal too and ended the job before it had saved");
   EXPECT_FALSE(fs::exists(project.checkpoint("run", 3))) << "nothing was slow";
   project.expect_resumes_like_whole("run", 2);
 }
