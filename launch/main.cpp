@@ -119,12 +119,12 @@ void catch_signals_of(const char* name) {
 /// The option --deadline of train and eval, which MPI's start needs before a command reads its line; whatever is wrong
 /// with it, the command will say.
 std::chrono::seconds deadline_of(const std::vector<std::string>& arguments) {
-  constexpr std::string_view kOption = "--deadline";
+  constexpr std::string_view kOption = "--deadline", kAssigned = "--deadline=";
   for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
+    const std::string_view argument = arguments[i];
     std::string_view text;
     if (argument == kOption && i + 1 < arguments.size()) text = arguments[i + 1];
-    if (argument.starts_with(kOption) && argument[kOption.size()] == '=') text = std::string_view(argument).substr(11);
+    if (argument.starts_with(kAssigned)) text = argument.substr(kAssigned.size());
     int seconds = 0;
     std::from_chars(text.data(), text.data() + text.size(), seconds);
     if (seconds > 0) return std::chrono::seconds(seconds);

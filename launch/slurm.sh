@@ -33,8 +33,8 @@ trap 'rm -f "$QM_STATUS_FILE"' EXIT
 srun --mpi=pmix --kill-on-bad-exit=1 "${QM_PROGRAM:-quadmamba}" train "$@" &
 job=$!
 
-# While it starts, a signal would end a rank or reach none.
-until [[ -s $QM_STATUS_FILE ]] || ! kill -0 "$job" 2>/dev/null; do
+# While it starts, a signal would end a rank or reach none. Where rank 0 cannot write there, time decides.
+until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
   sleep 0.2
 done
 

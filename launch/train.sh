@@ -50,8 +50,9 @@ export QM_STATUS_FILE="$status_folder/status"
 setsid "$mpirun" -np "$ranks" "$program" train "$@" &
 job=$!
 
-# While it starts, USR1 would kill mpirun or a rank, or reach nobody.
-until [[ -s $QM_STATUS_FILE ]] || ! kill -0 "$job" 2>/dev/null; do
+# While it starts, USR1 would kill mpirun or a rank, or reach nobody. A job that says nothing in so long a time is sent it
+# all the same.
+until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
   sleep 0.05
   if ((signals > 1 && SECONDS - first_signal >= 2)); then  # somebody is impatient, and there is nothing to save
     kill -TERM "$job"

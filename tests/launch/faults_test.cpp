@@ -195,7 +195,7 @@ TEST(faults, failure_at_every_stage_of_a_checkpoint_write) {
 }
 
 /// Between two saves, the second of which waits for the first, and at the end of a run.
-TEST(faults, a_write_slower_than_the_deadline_is_waited_for) {
+TEST(faults, a_write_longer_than_the_deadline_is_waited_for) {
   for (const int end : {kLastStep, 3}) {
     SCOPED_TRACE(end);
     const SmallProject project;

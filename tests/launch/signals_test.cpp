@@ -278,7 +278,7 @@ TEST(faults, a_signal_to_the_whole_job_is_a_saved_run_where_that_takes_no_longer
   expect_stopped(run_train_sh(project, "run", kTermToAll), "SIG");
 }
 
-TEST(faults, a_signal_to_the_whole_job_during_a_slow_write_costs_steps_and_not_the_run) {
+TEST(faults, a_signal_to_the_whole_job_during_a_long_write_costs_steps_and_not_the_run) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(2));
   Strings arguments = project.train_arguments("run", to_the_end(2).with("--fault=slow@file-sync:2,rank=0"));
