@@ -51,7 +51,7 @@ void Attendance::sign() const {
 }
 
 std::string Attendance::silent() const {
-  if (folder_.empty() || size_ < 0) return "a process that has not started, is frozen or lost";
+  if (folder_.empty() || size_ < 0) return "some process has not started, is frozen or lost";
   std::vector<int> silent;
   int never = local_size_;
   for (int rank = 0; rank < size_; ++rank) {
