@@ -144,11 +144,13 @@ void RunFolder::truncate_samples(std::int64_t step) const {
     if (!is_numbered(fs::path(path).filename().string(), "samples-", 1, ".txt")) continue;
     std::ifstream file(path);
     QM_CHECK(file, IoError, path, ": cannot be read: ", std::generic_category().message(errno));
-    std::uint64_t kept = 0;  // bytes; steps only rise
-    for (std::string line; std::getline(file, line) && !file.eof(); kept += line.size() + 1) {
+    // Up to the last line that stays: where steps were counted anew, higher ones of the old count may lie before it.
+    std::uint64_t read = 0, kept = 0;  // bytes
+    for (std::string line; std::getline(file, line) && !file.eof();) {
+      read += line.size() + 1;
       std::int64_t its_step = step;
       std::from_chars(line.data(), line.data() + line.size(), its_step);
-      if (its_step >= step) break;
+      if (its_step < step) kept = read;
     }
     if (kept < fs::file_size(path)) cut_file(path, kept);
   }
