@@ -44,6 +44,7 @@ void for_each_field(State& state, Visit&& visit) {
   visit("global_batch", state.global_batch);
   visit("metrics_lines", state.metrics_lines);
   visit("data_digest", state.data_digest);
+  visit("val_digest", state.val_digest);
 }
 
 std::vector<NamedTensor> sorted_by_name(std::vector<NamedTensor> tensors) {
@@ -120,7 +121,8 @@ Checkpoint read_contents(hid_t file) {
   }
   const Hdf5Id state = open_group(file, "state");
   for_each_field(checkpoint.state, [&]<class T>(const char* name, T& value) {
-    if (name == std::string_view("evaluation_pending") && !has_attribute(state, name)) return;  // older than the field
+    const bool is_newer = name == std::string_view("evaluation_pending") || name == std::string_view("val_digest");
+    if (is_newer && !has_attribute(state, name)) return;  // the file is older than the field
     value = read_attribute<T>(state, name);
   });
   checkpoint.recipe = read_text(file, "recipe");

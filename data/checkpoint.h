@@ -38,6 +38,7 @@ struct TrainingState {
   std::int64_t global_batch = 0;
   std::int64_t metrics_lines = 0;  ///< of metrics.jsonl at this step
   std::uint64_t data_digest = 0;   ///< of the training set, and what its order depends on
+  std::uint64_t val_digest = 0;    ///< of what best_top1 was measured on; 0: of a time before this was kept
 
   friend bool operator==(const TrainingState&, const TrainingState&) = default;
 };
@@ -56,7 +57,7 @@ struct Checkpoint {
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 
 /// Reads a checkpoint onto the CPU, each group sorted by name. The file is verified whole before any of it is
-/// believed: IoError names the file and what is wrong with it.
+/// believed: IoError names the file and what is wrong with it, UnreadableFile why it cannot be read.
 Checkpoint read_checkpoint(const std::string& path);
 
 /// Throws IoError naming the file and what is wrong with it unless read_checkpoint() would find it whole.

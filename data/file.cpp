@@ -19,9 +19,10 @@ namespace qm {
 
 namespace {
 
+template <class ErrorType = IoError>
 [[noreturn]] void throw_system_error(const std::string& path, const char* action) {
   const int cause = errno;  // before anything else can change it
-  throw IoError(concat(path, ": ", action, ": ", std::generic_category().message(cause)));
+  throw ErrorType(concat(path, ": ", action, ": ", std::generic_category().message(cause)));
 }
 
 int open_retrying(const std::string& path, int flags, mode_t mode = 0) {
@@ -57,7 +58,7 @@ void sync_folder_of(const std::string& path) {
 
 InputFile::InputFile(std::string path) : path_(std::move(path)) {
   descriptor_ = open_retrying(path_, O_RDONLY | O_NONBLOCK);  // a pipe would wait for its writer
-  if (descriptor_ < 0) throw_system_error(path_, "cannot open");
+  if (descriptor_ < 0) throw_system_error<UnreadableFile>(path_, "cannot open");
   struct stat status;
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);
@@ -74,7 +75,7 @@ void InputFile::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const 
   while (!bytes.empty()) {
     const ssize_t count = ::pread(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw_system_error(path_, "cannot read");
+    if (count < 0) throw_system_error<UnreadableFile>(path_, "cannot read");
     QM_CHECK(count > 0, IoError, path_, ": ends at byte ", offset, ", ", bytes.size(), " bytes too early");
     bytes = bytes.subspan(static_cast<std::size_t>(count));
     offset += static_cast<std::uint64_t>(count);

@@ -7,9 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "kernels/base/error.h"
+
 namespace qm {
 
-/// A file open for reading. Errors are IoErrors of one line: "FILE: what failed: the system's reason".
+/// A file that may well be sound, but that this process cannot read: for want of a permission, of descriptors, of a
+/// disk that answers, or because a newer program wrote it. Another file in its place would not be what was asked for.
+class UnreadableFile : public IoError {
+ public:
+  using IoError::IoError;
+};
+
+/// A file open for reading. Errors are of one line, "FILE: what failed: the system's reason": UnreadableFile, and
+/// IoError for what is no regular file or ends too early.
 class InputFile {
  public:
   explicit InputFile(std::string path);

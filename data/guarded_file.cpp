@@ -72,7 +72,7 @@ Guard verify(const InputFile& file, FileKind expected, Visit&& visit) {
   const GuardBlock block = read_block(file);
   const auto kind = static_cast<FileKind>(block.kind);
   QM_CHECK(kind == expected, IoError, file.path(), ": expected a ", to_string(expected), ", found a ", to_string(kind));
-  QM_CHECK(block.version <= kFormatVersion, IoError, file.path(), ": has format version ", block.version,
+  QM_CHECK(block.version <= kFormatVersion, UnreadableFile, file.path(), ": has format version ", block.version,
            "; this program reads up to version ", kFormatVersion);
   QM_CHECK(block.file_bytes == file.size(), IoError, file.path(), ": damaged: ", file.size(), " bytes long, but ",
            block.file_bytes, " were written");

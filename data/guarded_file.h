@@ -49,7 +49,7 @@ struct Guard {
 Guard read_guard(const InputFile& file);
 
 /// Verifies a file of the expected kind and copies its guarded bytes into `image` (with a hole for the unguarded ones).
-/// Throws IoError naming the file: of another kind, a newer version, cut short, or damaged.
+/// Throws IoError naming the file: of another kind, cut short, or damaged; UnreadableFile for a newer version.
 Guard read_guarded(const InputFile& file, FileKind expected, MemoryImage& image);
 
 /// Verifies the same without keeping the bytes.

@@ -178,10 +178,11 @@ struct ShardSet::Shard {
   std::int64_t first = 0;  // sample of the set
 };
 
-ShardSet::ShardSet(const std::string& folder, const std::string& split) {
+ShardSet::ShardSet(const std::string& folder, const std::string& split, const std::function<void()>& before_each) {
   const std::vector<std::string> names = find_shards(folder, split);
   check_complete(folder, split, names);
   for (const std::string& name : names) {
+    if (before_each) before_each();
     shards_.push_back(std::make_unique<Shard>((std::filesystem::path(folder) / name).string()));
     Shard& shard = *shards_.back();
     const ShardIndex& first = shards_.front()->index;

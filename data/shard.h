@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -90,8 +91,9 @@ ShardReport verify_shard(const std::string& path, int threads = 1);
 class ShardSet {
  public:
   /// Opens every `<split>-*-of-*.h5` of a folder. Throws IoError unless the set is complete, each shard's guard and
-  /// index are sound, and all agree on split and class names, with no sample id twice.
-  ShardSet(const std::string& folder, const std::string& split);
+  /// index are sound, and all agree on split and class names, with no sample id twice. `before_each`, where there is
+  /// one, is called before each index is read; what it throws ends the work.
+  ShardSet(const std::string& folder, const std::string& split, const std::function<void()>& before_each = {});
   ~ShardSet();
   ShardSet(ShardSet&&) noexcept;
   ShardSet& operator=(ShardSet&&) noexcept;

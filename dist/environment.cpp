@@ -1,22 +1,25 @@
 #include "dist/environment.h"
 
 #include <mpi.h>
-
 #include <unistd.h>
 
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <initializer_list>
 #include <iostream>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "dist/mpi_check.h"
 #include "dist/mpi_communicator.h"
 #include "dist/mpi_lock.h"
+#include "dist/mpi_wait.h"
 #include "dist/nccl_communicator.h"
+#include "dist/start_watch.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -28,8 +31,28 @@ constexpr const char* kSizeVariables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "S
 /// Variables that tell of a launcher, but not of the number.
 constexpr const char* kRankVariables[] = {"PMIX_RANK", "PMI_RANK"};
 
+/// The same for what is good to know before MPI has started, but not needed. −1 where no launcher says it.
+int number_of_launcher(std::initializer_list<const char*> variables) {
+  for (const char* variable : variables) {
+    const char* text = std::getenv(variable);
+    if (!text) continue;
+    int number = -1;
+    std::from_chars(text, text + std::strlen(text), number);
+    return number;
+  }
+  return -1;
+}
+
+Attendance attendance_of_launcher() {
+  return {number_of_launcher({"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"}),
+          number_of_launcher({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}),
+          number_of_launcher({"OMPI_COMM_WORLD_LOCAL_SIZE"})};
+}
+
 /// How long abort() waits for a thread that is in MPI.
 constexpr std::chrono::seconds kLockPatience{2};
+/// How long a process that has not the last word waits for the end: mpirun takes some 2 s to kill a job.
+constexpr std::chrono::seconds kEndPatience{8};
 
 int parse_size(const char* variable, const char* text) {
   int size = 0;
@@ -77,9 +100,15 @@ std::optional<Launch> detect_launch() {
   return std::nullopt;
 }
 
-Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
+Environment::Environment(std::chrono::seconds deadline, Report report)
+    : deadline_(deadline),
+      report_(std::move(report)),
+      attendance_(attendance_of_launcher()),
+      exceptions_at_start_(std::uncaught_exceptions()) {
   const std::optional<Launch> launch = detect_launch();
   if (!launch) return;
+  const StartWatch watch(attendance_, "the start of MPI", deadline_,
+                         [this](const std::string& what) { give_up(what); });
   start_mpi();
   uses_mpi_ = true;
   check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
@@ -92,12 +121,40 @@ Environment::Environment() : exceptions_at_start_(std::uncaught_exceptions()) {
   const HostPlace place = find_host_place();
   local_rank_ = place.rank;
   local_size_ = place.size;
+  MPI_Comm own = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &own), "MPI_Comm_dup");
+  environment_waiter = std::make_unique<MpiWaiter>(own, deadline_);
 }
 
 Environment::~Environment() {
   if (!uses_mpi_) return;
   if (std::uncaught_exceptions() > exceptions_at_start_) abort(1);
+  try {  // MPI_Finalize waits for all, and could not say for whom
+    environment_waiter->run("MPI_Ibarrier at the end",
+                            [](MPI_Request* request) { return MPI_Ibarrier(MPI_COMM_WORLD, request); });
+  } catch (const CommError& error) {
+    give_up(error.what());
+  }
+  environment_waiter.reset();
+  const StartWatch watch(attendance_, "the end of MPI", deadline_, [this](const std::string& what) { give_up(what); });
   MPI_Finalize();
+}
+
+void Environment::give_up(const std::string& what) const {
+  if (has_last_word()) {
+    if (report_) {
+      report_(what);
+    } else {
+      std::cerr << what + "\n";
+    }
+  }
+  _exit(1);  // MPI_Abort would wait where everything waits; the launcher ends the job
+}
+
+bool Environment::has_last_word() const {
+  if (attendance_.is_first()) return true;
+  std::this_thread::sleep_for(kEndPatience);
+  return true;  // the first has not ended the job
 }
 
 GpuSupply Environment::gpu_supply() const {
@@ -105,8 +162,9 @@ GpuSupply Environment::gpu_supply() const {
   if (size_ == 1) return own;
   const int own_numbers[2] = {own.ranks, own.gpus};
   std::vector<int> numbers(2 * static_cast<std::size_t>(size_));
-  const std::lock_guard lock(mpi_lock);
-  check_mpi(MPI_Allgather(own_numbers, 2, MPI_INT, numbers.data(), 2, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
+  environment_waiter->run("MPI_Iallgather of the GPUs", [&](MPI_Request* request) {
+    return MPI_Iallgather(own_numbers, 2, MPI_INT, numbers.data(), 2, MPI_INT, MPI_COMM_WORLD, request);
+  });
   GpuSupply scarcest{numbers[0], numbers[1]};
   for (std::size_t i = 2; i < numbers.size(); i += 2) {
     const GpuSupply supply{numbers[i], numbers[i + 1]};
@@ -115,8 +173,8 @@ GpuSupply Environment::gpu_supply() const {
   return scarcest;
 }
 
-std::unique_ptr<Communicator> Environment::make_communicator(
-    Device device, std::chrono::seconds deadline, [[maybe_unused]] std::function<void(const std::string&)> report) const {
+std::unique_ptr<Communicator> Environment::make_communicator(Device device, std::chrono::seconds deadline,
+                                                             [[maybe_unused]] Report report) const {
   if (size_ == 1) return make_single_communicator();
   if (device.type == DeviceType::kCpu) return make_mpi_communicator(local_rank_, deadline);
 #ifdef QM_HAVE_CUDA

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "dist/attendance.h"
 #include "dist/communicator.h"
 
 namespace qm {
@@ -38,10 +39,16 @@ struct GpuSupply {
 ///
 /// An exception that leaves the Environment's scope ends the whole job, since the other ranks may be waiting for this
 /// one. A main that catches inside the scope calls abort() itself.
+///
+/// No wait for another rank lasts longer than a deadline, from the first call into MPI to the last. Where it has passed
+/// in MPI's own start or end, or among the waits of the destructor, there is nobody to throw to: the process calls
+/// `report`, without one prints the line, and ends the job with exit code 1.
 class Environment {
  public:
+  using Report = std::function<void(const std::string& what)>;
+
   /// Throws CommError if MPI does not start, was started before, or joined fewer processes than were launched.
-  Environment();
+  explicit Environment(std::chrono::seconds deadline = kDefaultDeadline, Report report = {});
   ~Environment();
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
@@ -63,13 +70,21 @@ class Environment {
   /// communicator call `report` instead, once, with a line that names operation and ranks; without `report` it prints
   /// that line and ends the job with exit code 1. Throws CommError; CudaError for a GPU in a build without CUDA.
   std::unique_ptr<Communicator> make_communicator(Device device = {}, std::chrono::seconds deadline = kDefaultDeadline,
-                                                  std::function<void(const std::string& what)> report = {}) const;
+                                                  Report report = {}) const;
 
+  /// Whether this process is the one of its host to say why the job ends: the first to ask. In the others, whose reason
+  /// is the same or follows from it, this waits for the end of the job that the first is about to bring. By any thread.
+  bool has_last_word() const;
   /// Ends all processes of the job at once with this exit code; by any thread. Returns in a job of one process: there
   /// the caller returns the code itself.
   void abort(int code) const noexcept;
 
  private:
+  [[noreturn]] void give_up(const std::string& what) const;
+
+  std::chrono::seconds deadline_;
+  Report report_;
+  Attendance attendance_;
   bool uses_mpi_ = false;
   int exceptions_at_start_ = 0;
   int rank_ = 0;

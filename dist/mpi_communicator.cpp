@@ -155,18 +155,13 @@ class SumRequest final : public Request {
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(int local_rank, std::chrono::seconds deadline, std::function<void(const std::string&)> report)
-      : local_rank_(local_rank) {
-    {
-      const std::lock_guard lock(mpi_lock);
-      check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
-      check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-      check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-      check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
-    }
-    waiter_ = std::make_unique<MpiWaiter>(rank_, size_, deadline, std::move(report));
+      : local_rank_(local_rank),
+        comm_(duplicate_world()),
+        waiter_(std::make_unique<MpiWaiter>(duplicate_world(), deadline, std::move(report))) {
+    const std::lock_guard lock(mpi_lock);
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
   }
-  /// MPI_Comm_free is collective and would wait for ranks that failed. MPI_Finalize frees the communicator.
-  ~MpiCommunicator() override = default;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -228,10 +223,10 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
-  MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
   int local_rank_;
+  MPI_Comm comm_;
   std::unique_ptr<MpiWaiter> waiter_;
 };
 

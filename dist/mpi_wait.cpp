@@ -51,11 +51,21 @@ void check_started(int status, const char* operation) {
   check_mpi(status, operation);
 }
 
-MpiWaiter::MpiWaiter(int rank, int size, Seconds deadline, std::function<void(const std::string&)> report)
-    : rank_(rank), size_(size), deadline_(deadline), report_(std::move(report)) {
+MPI_Comm duplicate_world() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  environment_waiter->run("MPI_Comm_idup",
+                          [&](MPI_Request* request) { return MPI_Comm_idup(MPI_COMM_WORLD, &comm, request); });
   const std::lock_guard lock(mpi_lock);
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  return comm;
+}
+
+MpiWaiter::MpiWaiter(MPI_Comm calls, Seconds deadline, std::function<void(const std::string&)> report)
+    : deadline_(deadline), report_(std::move(report)), comm_(calls) {
+  const std::lock_guard lock(mpi_lock);
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
 }
 
 void MpiWaiter::wait(MPI_Request& request, const char* operation) {

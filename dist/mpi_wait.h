@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -20,9 +21,9 @@ class MpiWaiter {
  public:
   using Seconds = std::chrono::duration<double>;
 
-  /// Collective. `deadline`: of each wait. `report`, where there is one, is called with the error's text before it is
-  /// thrown.
-  MpiWaiter(int rank, int size, Seconds deadline, std::function<void(const std::string& what)> report);
+  /// `calls`: for roll calls alone, over all ranks. `deadline`: of each wait. `report`, where there is one, is called
+  /// with the error's text before it is thrown.
+  MpiWaiter(MPI_Comm calls, Seconds deadline, std::function<void(const std::string& what)> report = {});
   MpiWaiter(const MpiWaiter&) = delete;
   MpiWaiter& operator=(const MpiWaiter&) = delete;
 
@@ -38,11 +39,18 @@ class MpiWaiter {
   /// Which ranks are waiting for others, as this one is? "rank 2", "ranks 1, 3"; "" if all are.
   std::string silent_ranks();
 
-  int rank_, size_;
+  int rank_ = 0, size_ = 1;
   Seconds deadline_;
   std::function<void(const std::string&)> report_;
-  MPI_Comm comm_ = MPI_COMM_NULL;  ///< of roll calls alone
+  MPI_Comm comm_;  ///< of roll calls alone
 };
+
+/// For what comes before and beside communicators: the process's Environment makes and ends it.
+inline std::unique_ptr<MpiWaiter> environment_waiter;
+
+/// A communicator over all ranks, with MPI_ERRORS_RETURN. Collective; by environment_waiter. MPI_Comm_free, collective
+/// too, would wait for ranks that failed: MPI_Finalize frees it.
+MPI_Comm duplicate_world();
 
 void check_started(int status, const char* operation);
 

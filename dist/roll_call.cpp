@@ -10,6 +10,7 @@
 
 #include "dist/mpi_check.h"
 #include "dist/mpi_lock.h"
+#include "dist/mpi_wait.h"
 
 namespace qm {
 namespace {
@@ -50,16 +51,12 @@ void send(std::uint64_t started, int peer, int tag, MPI_Comm comm) {
 }  // namespace
 
 struct RollCall::Channel {
-  MPI_Comm comm = MPI_COMM_NULL;
+  MPI_Comm comm;
 };
 
-RollCall::RollCall(int rank, int size) : rank_(rank), size_(size), channel_(std::make_unique<Channel>()) {
-  const std::lock_guard lock(mpi_lock);
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &channel_->comm), "MPI_Comm_dup");
-  check_mpi(MPI_Comm_set_errhandler(channel_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-}
+RollCall::RollCall(int rank, int size)
+    : rank_(rank), size_(size), channel_(std::make_unique<Channel>(duplicate_world())) {}
 
-/// MPI_Comm_free is collective and would wait for ranks that failed. MPI_Finalize frees the communicator.
 RollCall::~RollCall() = default;
 
 void RollCall::answer(std::uint64_t started) {

@@ -72,8 +72,11 @@ CheckpointSaver::Report CheckpointSaver::write(const Checkpoint& checkpoint, Sav
     report.paths += (report.paths.empty() ? "" : " and ") + path;
     report.bytes += std::filesystem::file_size(path);
   };
-  // The best first: a run killed between the two resumes from before both and writes both again.
-  if (names.best) write_one(folder_.best_path());
+  // The best first: a run killed between the two resumes from it and writes the other.
+  if (names.best) {
+    folder_.keep_old_best();
+    write_one(folder_.best_path());
+  }
   if (names.step) {
     write_one(folder_.checkpoint_path(checkpoint.state.step));
     folder_.prune(keep_last_, checkpoint.state.step);  // only now that a newer one is known to be good

@@ -7,6 +7,7 @@
 #include "launch/end_job.h"
 #include "launch/evaluator.h"
 #include "launch/model_file.h"
+#include "launch/open_shards.h"
 
 namespace qm {
 
@@ -28,12 +29,12 @@ int run_eval(std::span<const std::string> arguments, const Environment& environm
   if (!fault.empty()) arm_fault(fault, environment.rank());
 
   const ModelFile model = load_model_file(file, weights, device, environment, overrides);
-  const ShardSet shards(data, split);
-  QM_CHECK(model.checkpoint.class_names.empty() || model.checkpoint.class_names == shards.class_names(), ConfigError,
-           data, ": its classes are not those the checkpoint was trained on");
   const auto communicator =
       environment.make_communicator(model.network->device(), std::chrono::seconds(deadline),
                                     [&](const std::string& what) { end_job(what, environment); });
+  const ShardSet shards = open_shards(data, split, *communicator);
+  QM_CHECK(model.checkpoint.class_names.empty() || model.checkpoint.class_names == shards.class_names(), ConfigError,
+           data, ": its classes are not those the checkpoint was trained on");
   const EvalResult result = evaluate(*model.network, model.recipe, shards, *communicator);
   if (communicator->rank() == 0) std::printf("%s\n", result.text().c_str());
   return 0;

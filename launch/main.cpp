@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,9 +15,11 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "dist/environment.h"
+#include "kernels/base/fault.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 #include "launch/end_job.h"
@@ -112,6 +116,22 @@ void catch_signals_of(const char* name) {
   if (command != kCommands.end() && command->stops) catch_stop_signals();
 }
 
+/// The option --deadline of train and eval, which MPI's start needs before a command reads its line; whatever is wrong
+/// with it, the command will say.
+std::chrono::seconds deadline_of(const std::vector<std::string>& arguments) {
+  constexpr std::string_view kOption = "--deadline", kAssigned = "--deadline=";
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string_view argument = arguments[i];
+    std::string_view text;
+    if (argument == kOption && i + 1 < arguments.size()) text = arguments[i + 1];
+    if (argument.starts_with(kAssigned)) text = argument.substr(kAssigned.size());
+    int seconds = 0;
+    std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (seconds > 0) return std::chrono::seconds(seconds);
+  }
+  return kDefaultDeadline;
+}
+
 // Ranks of one host share its cores; without this each would start a thread on every core. OMP_NUM_THREADS overrules.
 void share_cores(const Environment& environment) {
   if (std::getenv("OMP_NUM_THREADS") || environment.size() == 1) return;
@@ -128,12 +148,17 @@ int main(int argc, char** argv) {
   // Nor is a reader of the output that is gone: Ctrl-C also ends the `tee` behind a run that is to save first.
   std::signal(SIGPIPE, SIG_IGN);
   qm::catch_signals_of(argc > 1 ? argv[1] : nullptr);
+  const auto report = [](const std::string& what) { std::cerr << "quadmamba: " + what + "\n"; };
   try {
-    const qm::Environment environment;
+    const qm::Environment environment(qm::deadline_of({argv + 1, argv + argc}), report);
+    if (environment.rank() == 0) qm::tell_launcher("started");  // the others have come into MPI, and take signals up
     qm::share_cores(environment);
-    return qm::run_and_report({argv + 1, argv + argc}, environment);
+    const int status = qm::run_and_report({argv + 1, argv + argc}, environment);
+    if (environment.rank() == 0) qm::tell_launcher(std::to_string(status));
+    qm::fault_point("end");
+    return status;
   } catch (const std::exception& error) {
-    std::cerr << "quadmamba: " << error.what() << "\n";
+    report(error.what());
     return qm::kFailed;
   }
 }

@@ -1,12 +1,14 @@
 #include "launch/run_folder.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <string_view>
+#include <system_error>
 
 #include "data/file.h"
 #include "kernels/base/error.h"
@@ -36,7 +38,7 @@ std::string quoted(const std::string& text) {
 
 std::ofstream open_for_append(const std::string& path) {
   std::ofstream file(path, std::ios::app);
-  QM_CHECK(file, IoError, path, ": cannot be written");
+  QM_CHECK(file, IoError, path, ": cannot be written: ", std::generic_category().message(errno));
   return file;
 }
 
@@ -46,13 +48,32 @@ void append_line(std::ofstream& file, const std::string& line, const std::string
   QM_CHECK(file, IoError, path, ": cannot be written (disk full?)");
 }
 
-/// step-N.h5, N of at least eight digits.
+/// `front`, at least so many digits, `back`.
+bool is_numbered(std::string_view name, std::string_view front, std::size_t digits, std::string_view back) {
+  if (!name.starts_with(front) || !name.ends_with(back) || name.size() < front.size() + digits + back.size())
+    return false;
+  const std::string_view number = name.substr(front.size(), name.size() - front.size() - back.size());
+  return std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
+}
+
 bool is_of_step(const std::string& name) {
-  constexpr std::string_view kFront = "step-", kBack = ".h5";
-  if (!name.starts_with(kFront) || !name.ends_with(kBack)) return false;
-  const std::string_view number =
-      std::string_view(name).substr(kFront.size(), name.size() - kFront.size() - kBack.size());
-  return number.size() >= 8 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
+  return is_numbered(name, "step-", 8, ".h5");
+}
+
+std::vector<std::string> paths_in(const std::string& folder) {
+  std::vector<std::string> paths;
+  try {
+    for (const auto& entry : fs::directory_iterator(folder)) paths.push_back(entry.path());
+  } catch (const fs::filesystem_error& error) {
+    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
+  }
+  return paths;
+}
+
+void cut_file(const std::string& path, std::uint64_t bytes) {
+  std::error_code error;
+  fs::resize_file(path, bytes, error);
+  QM_CHECK(!error, IoError, path, ": cannot be cut to ", bytes, " bytes: ", error.message());
 }
 
 }  // namespace
@@ -114,10 +135,25 @@ void RunFolder::truncate_metrics(std::int64_t lines) {
   }
   if (metrics_lines_ < lines) log(concat(path, ": holds only ", metrics_lines_, " of the ", lines, " lines so far"));
   metrics_.close();
-  std::error_code error;
-  fs::resize_file(path, static_cast<std::uintmax_t>(end - bytes.begin()), error);
-  QM_CHECK(!error, IoError, path, ": cannot be cut to ", metrics_lines_, " lines: ", error.message());
+  cut_file(path, static_cast<std::uint64_t>(end - bytes.begin()));
   metrics_ = open_for_append(path);
+}
+
+void RunFolder::truncate_samples(std::int64_t step) const {
+  for (const std::string& path : paths_in(path_)) {
+    if (!is_numbered(fs::path(path).filename().string(), "samples-", 1, ".txt")) continue;
+    std::ifstream file(path);
+    QM_CHECK(file, IoError, path, ": cannot be read: ", std::generic_category().message(errno));
+    // Up to the last line that stays: where steps were counted anew, higher ones of the old count may lie before it.
+    std::uint64_t read = 0, kept = 0;  // bytes
+    for (std::string line; std::getline(file, line) && !file.eof();) {
+      read += line.size() + 1;
+      std::int64_t its_step = step;
+      std::from_chars(line.data(), line.data() + line.size(), its_step);
+      if (its_step < step) kept = read;
+    }
+    if (kept < fs::file_size(path)) cut_file(path, kept);
+  }
 }
 
 void RunFolder::record(const JsonLine& line) {
@@ -129,18 +165,16 @@ void RunFolder::sync_metrics() const { InputFile(path_ + "/metrics.jsonl").sync(
 
 void RunFolder::remove_leftovers() const {
   for (const char* place : {"", "/checkpoints"}) {
-    for (const auto& entry : fs::directory_iterator(path_ + place)) {
+    for (const fs::path path : paths_in(path_ + place)) {
       std::error_code ignored;  // it costs space, not the run
-      if (entry.path().extension() == ".tmp") fs::remove(entry.path(), ignored);
+      if (path.extension() == ".tmp") fs::remove(path, ignored);
     }
   }
 }
 
 std::vector<std::string> RunFolder::checkpoints() const {
-  std::vector<std::string> paths;
-  for (const auto& entry : fs::directory_iterator(path_ + "/checkpoints")) {
-    if (is_of_step(entry.path().filename())) paths.push_back(entry.path());
-  }
+  std::vector<std::string> paths = paths_in(path_ + "/checkpoints");
+  std::erase_if(paths, [](const std::string& path) { return !is_of_step(fs::path(path).filename()); });
   std::sort(paths.rbegin(), paths.rend());  // steps are zero-padded: names sort as numbers
   return paths;
 }
@@ -153,7 +187,24 @@ std::string RunFolder::checkpoint_path(std::int64_t step) const {
 
 std::string RunFolder::best_path() const { return path_ + "/checkpoints/best.h5"; }
 
-bool RunFolder::has_checkpoints() const { return !checkpoints().empty() || fs::exists(best_path()); }
+bool RunFolder::has_best() const {
+  return std::ranges::count(paths_in(path_ + "/checkpoints"), best_path()) > 0;
+}
+
+bool RunFolder::has_checkpoints() const {
+  return !checkpoints().empty() || has_best();
+}
+
+void RunFolder::keep_old_best() {
+  if (!sets_best_aside_ || !has_best()) return;
+  const fs::path old = path_ + "/checkpoints/old-best.h5";
+  std::error_code error;
+  fs::remove(old, error);
+  fs::create_hard_link(best_path(), old, error);
+  if (error) fs::copy_file(best_path(), old, error);  // a file system without links
+  QM_CHECK(!error, IoError, old.string(), ": cannot be made: ", error.message());
+  sets_best_aside_ = false;
+}
 
 void RunFolder::prune(std::int64_t keep, std::int64_t step) const {
   std::error_code ignored;  // a checkpoint that cannot be removed costs space, not the run

@@ -44,6 +44,8 @@ class RunFolder {
   /// repeats none; to be called before the first record(). A file that has lost some of them (in a power cut, say) does
   /// not keep the run from going on: its whole lines stay, and the log says so.
   void truncate_metrics(std::int64_t lines);
+  /// Cuts every samples-*.txt (--log-samples) to the steps before `step`, for the same reason.
+  void truncate_samples(std::int64_t step) const;
   /// Appends an object to metrics.jsonl.
   void record(const JsonLine& line);
   /// Brings metrics.jsonl to the disk; by any thread.
@@ -57,6 +59,7 @@ class RunFolder {
   std::vector<std::string> checkpoints() const;
   std::string checkpoint_path(std::int64_t step) const;
   std::string best_path() const;
+  bool has_best() const;
   /// Whether the folder holds a step-*.h5 or best.h5, good or not.
   bool has_checkpoints() const;
   /// Of the step-*.h5 up to `step`, removes all but the `keep` newest. Later ones are damaged ones that the run was not
@@ -65,13 +68,17 @@ class RunFolder {
   /// The run's steps are counted anew, and lower: from the next prune() on, step-*.h5 of later steps are kept as
   /// old-step-*.h5, which nothing resumes from. Until then, without a checkpoint of the new count, they are the newest.
   void set_later_checkpoints_aside() { sets_aside_ = true; }
+  /// best.h5 can be compared with nothing that this run will measure: the next keep_old_best() keeps it as old-best.h5.
+  void set_best_aside() { sets_best_aside_ = true; }
+  /// To be called before best.h5 is replaced. It stays until then: it may be the only good checkpoint.
+  void keep_old_best();
 
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;
   std::ofstream log_, metrics_;
   std::int64_t metrics_lines_ = 0;
-  bool sets_aside_ = false;
+  bool sets_aside_ = false, sets_best_aside_ = false;
 };
 
 }  // namespace qm

@@ -1,12 +1,13 @@
 // Stopping on request: what happens between a signal and the end of the program.
 //
-// The first USR1, USR2, TERM or INT only leaves a note. Loops look at it where they can stop cleanly: every rank at the
-// same place, since one rank's signal is every rank's. The next one ends the process on the spot with exit code
-// 128 + signal.
+// The first USR1, USR2, TERM, INT or HUP (a terminal that is gone) only leaves a note. Loops look at it where they can
+// stop cleanly: every rank at the same place, since one rank's signal is every rank's. The next one ends the process on
+// the spot with exit code 128 + signal.
 //
 // What comes within half a second of the first, of whatever kind and from whomever, is the same request: a job that is
-// signalled as a whole gets it from the system and from its launcher and mpirun, who pass on what they were sent. To take
-// the second for impatience would lose what the first was to save; to wait half a second costs the impatient nothing else.
+// signalled as a whole gets it from the system and from its launcher and mpirun, who pass on what they were sent. To
+// take the second for impatience would lose what the first was to save; to wait half a second costs the impatient
+// nothing else.
 #pragma once
 
 #include <string>
@@ -27,7 +28,7 @@ class Stopped : public Error {
   explicit Stopped(int signal);
 };
 
-/// From here on the four signals are caught.
+/// From here on the five signals are caught; SIGHUP unless it is ignored, as under nohup.
 void catch_stop_signals();
 
 /// Throws Stopped if one of them has come to this process.

@@ -3,11 +3,18 @@
 #
 #   launch/train.sh RANKS RECIPE [options of quadmamba train]
 #
-# TERM, INT, USR1 or USR2 to this script saves a checkpoint and ends with exit code 75: the same command again goes on.
-# A second signal ends at once. The exit code is otherwise that of quadmamba (README, "For operators").
+# TERM, INT, HUP, USR1 or USR2 to this script saves a checkpoint and ends with exit code 75: the same command again goes
+# on. A second signal ends at once. The exit code is otherwise that of quadmamba (README, "For operators").
 #
 # QM_PROGRAM names the program (default: build/release/quadmamba, else quadmamba on the PATH), QM_MPIRUN mpirun.
 set -uo pipefail
+
+# First of all: a signal that comes before the job can take it up is kept for it.
+signals=0 first_signal=0
+trap note_signal TERM INT HUP USR1 USR2
+note_signal() {
+  ((signals++ > 0)) || first_signal=$SECONDS
+}
 
 usage() {
   echo "Usage: launch/train.sh RANKS RECIPE [options of quadmamba train]" >&2
@@ -23,30 +30,62 @@ program="${QM_PROGRAM:-$here/../build/release/quadmamba}"
 if [[ ! -x $program ]]; then
   program=quadmamba
 fi
+mpirun="${QM_MPIRUN:-mpirun}"
+for each in "$mpirun" "$program"; do
+  if ! command -v "$each" >/dev/null; then
+    echo "train.sh: $each: not found; QM_MPIRUN and QM_PROGRAM name mpirun and the program" >&2
+    exit 1
+  fi
+done
 # shellcheck source=launch/mpi_environment.sh
 source "$here/mpi_environment.sh"
 
+# Rank 0 writes here that every rank takes signals up, and then the code it ends with.
+status_folder="$(mktemp -d)" || exit 1
+trap 'rm -rf "$status_folder"' EXIT
+export QM_STATUS_FILE="$status_folder/status"
+
 # mpirun kills its ranks a second after it gets TERM or INT, long before a checkpoint is written; USR1 it hands on. In a
-# session of its own it does not see the INT that a terminal sends to everything in the foreground.
-interrupted=false
+# session of its own it does not see what a terminal sends to everything in the foreground.
+setsid "$mpirun" -np "$ranks" "$program" train "$@" &
+job=$!
+
+# While it starts, USR1 would kill mpirun or a rank, or reach nobody. A job that says nothing in so long a time is sent it
+# all the same.
+until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
+  sleep 0.05
+  if ((signals > 1 && SECONDS - first_signal >= 2)); then  # somebody is impatient, and there is nothing to save
+    kill -TERM "$job"
+    wait "$job"
+    exit $((128 + $(kill -l USR1)))
+  fi
+done
+
 pass_on() {
-  interrupted=true
+  ((++signals))
   kill -USR1 "$job" 2>/dev/null || true
 }
-job=
-trap 'interrupted=true' TERM INT USR1 USR2
-setsid "${QM_MPIRUN:-mpirun}" -np "$ranks" "$program" train "$@" &
-job=$!
-trap pass_on TERM INT USR1 USR2
-if $interrupted; then
+trap pass_on TERM INT HUP USR1 USR2
+if ((signals > 0)); then
   pass_on
 fi
 
 # A signal ends `wait` before the job has ended.
 while true; do
-  interrupted=false
+  before=$signals
   wait "$job"
   status=$?
-  $interrupted || break
+  ((signals > before)) || break
 done
+# Where mpirun was signalled itself, it killed the ranks within two seconds, and its own code says nothing of them.
+if [[ $status -eq 1 && -s $QM_STATUS_FILE ]]; then
+  case "$(tail -n 1 "$QM_STATUS_FILE")" in
+    75) status=75 ;;
+    started)  # and no rank told an error
+      echo "train.sh: mpirun got a signal too and ended the job before it had saved;" \
+        "the same command goes on from the last checkpoint" >&2
+      status=$((128 + $(kill -l TERM)))
+      ;;
+  esac
+fi
 exit "$status"

@@ -11,6 +11,7 @@
 #include "kernels/base/fault.h"
 #include "kernels/base/profile.h"
 #include "launch/initial_weights.h"
+#include "launch/open_shards.h"
 #include "launch/revision.h"
 #include "launch/stop.h"
 #include "launch/weights.h"
@@ -31,13 +32,6 @@ void check_classes(const Recipe& recipe, const ShardSet& shards) {
   const auto classes = static_cast<std::int64_t>(shards.class_names().size());
   QM_CHECK(classes == recipe.model.classes, ConfigError, recipe.data.path, ": holds ", classes,
            " classes, the recipe's model.classes is ", recipe.model.classes);
-}
-
-/// Before what may take long: every rank leaves here if a signal has come to one.
-ShardSet open_shards(const std::string& folder, const std::string& split, Communicator& communicator) {
-  fault_point("index");
-  check_stop(communicator);
-  return ShardSet(folder, split);
 }
 
 /// What the order of samples depends on: the samples, and how many each shard has where windows are shuffled.
@@ -116,7 +110,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, Communicator
   state_ = {.seed = recipe.seed,
             .world_size = communicator.size(),
             .global_batch = recipe.train.global_batch,
-            .data_digest = order_digest(train_shards_, loader_config(recipe))};
+            .data_digest = order_digest(train_shards_, loader_config(recipe)),
+            .val_digest = val_shards_.digest()};
 
   if (is_main()) {
     // A file that is refused leaves no new folder behind.
@@ -135,12 +130,13 @@ void Trainer::open_run_folder(const TrainOptions& options) {
     QM_CHECK(options.resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
     folder_->remove_leftovers();
-    if (options.resume) resume_from_newest(options.allow_change);
+    const std::int64_t logged_steps = options.resume ? resume_from_newest(options.allow_change) : 0;
     if (!options.init.empty() && state_.step == 0) {
       if (initial_report_.empty()) take_initial_weights(options.init);
       for (const std::string& line : initial_report_) folder_->log(line);
     }
     folder_->truncate_metrics(state_.metrics_lines);
+    folder_->truncate_samples(logged_steps);
     folder_->write_recipe(recipe_.to_toml());
   }
   share_state_with_ranks();
@@ -157,21 +153,26 @@ void Trainer::take_initial_weights(const std::string& checkpoint) {
   if (step_.optimizer().ema().defined()) step_.optimizer().ema().copy_from(values);
 }
 
-void Trainer::resume_from_newest(bool allow_change) {
+/// The steps done, as they were counted until now.
+std::int64_t Trainer::resume_from_newest(bool allow_change) {
   const auto found = newest_good_checkpoint(*folder_);
   if (!found) {
     folder_->log(folder_->path() + ": no checkpoint yet, starting at step 0");
-    return;
+    return 0;
   }
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
-  const std::string differences = differences_of_runs(*found, recipe_, state_.data_digest);
+  const TrainingState own = state_;
+  const std::string differences = differences_of_runs(*found, recipe_, {own.data_digest, own.val_digest});
   try {
     load_named_tensors(checkpoint.model, parameters, parameters.values(), "model", found->path);
   } catch (const ConfigError& error) {  // "PATH: names and shapes", with which --allow-change is of no use
     if (differences.empty()) throw;
     const std::string names_and_shapes = std::string(error.what()).substr(found->path.size() + 2);
-    throw ConfigError(concat(found->path, ": of another recipe", differences, "; ", names_and_shapes));
+    throw ConfigError(concat(found->path,
+                             ": of another model, whose weights this one cannot take (train --init starts a "
+                             "new run from what fits)",
+                             differences, "; ", names_and_shapes));
   }
   QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
@@ -183,14 +184,29 @@ void Trainer::resume_from_newest(bool allow_change) {
     const bool begins = checkpoint.ema.empty();
     load_named_tensors(begins ? checkpoint.model : checkpoint.ema, parameters, optimizer.ema(), "ema", found->path);
   }
-  const TrainingState own = state_;
   state_ = checkpoint.state;
   state_.seed = own.seed;
   state_.world_size = own.world_size;
   state_.data_digest = own.data_digest;
+  state_.val_digest = own.val_digest;
+  saved_step_ = found->newest_step;
   folder_->log(concat("resuming from ", found->path, " at step ", state_.step));
   if (!differences.empty()) folder_->log("another run from here on" + differences);
+  take_best_of(*found);
   move_to_other_batches(checkpoint.state.global_batch);
+  return checkpoint.state.step;
+}
+
+/// What a new best has to surpass is what lies there, whatever the checkpoint knows: best.h5 may be of a later step
+/// that other ranks' rounding does not lead to again, or damaged, and then the next evaluation replaces it.
+void Trainer::take_best_of(const FoundCheckpoint& found) {
+  const bool stands = found.best && is_measured_alike(*found.best, recipe_, state_.val_digest);
+  state_.best_top1 = stands ? found.best->state.best_top1 : 0;
+  state_.best_step = stands ? found.best->state.best_step : 0;
+  if (stands || (!found.best && found.checkpoint.state.best_step == 0)) return;
+  folder_->log(concat("the best is found anew, from the next evaluation on: ",
+                      found.best ? "best.h5, of another evaluation, will be old-best.h5" : "there is no good best.h5"));
+  if (found.best) folder_->set_best_aside();
 }
 
 /// With another global batch, or so many samples more or less that an epoch has other steps, the run stands where the
@@ -206,6 +222,7 @@ void Trainer::move_to_other_batches(std::int64_t saved_global_batch) {
   }
   state_.step = state_.epoch * steps_per_epoch_ + state_.step_in_epoch;
   if (state_.step == before) return;
+  saved_step_ = state_.step;  // as far as steps of the new count go
   folder_->log(concat("with a global batch of ", state_.global_batch, " instead of ", saved_global_batch,
                       " or other data: step ", before, " becomes step ", state_.step));
   if (state_.step < before) folder_->set_later_checkpoints_aside();
@@ -217,11 +234,13 @@ void Trainer::share_state_with_ranks() {
     if (tensor.defined()) communicator_.broadcast(tensor, 0);
   }
   network_.parameters.round();
-  std::vector<char> bytes(sizeof state_);
-  std::memcpy(bytes.data(), &state_, sizeof state_);
-  communicator_.broadcast_bytes(bytes, 0);
-  std::memcpy(&state_, bytes.data(), sizeof state_);
-  saved_step_ = state_.step;
+  for (const auto& [place, size] : {std::pair<void*, std::size_t>(&state_, sizeof state_),
+                                    std::pair<void*, std::size_t>(&saved_step_, sizeof saved_step_)}) {
+    std::vector<char> bytes(size);
+    std::memcpy(bytes.data(), place, size);
+    communicator_.broadcast_bytes(bytes, 0);
+    std::memcpy(place, bytes.data(), size);
+  }
 }
 
 /// Batches in the order the steps from here on use them: micro-batch by micro-batch, step by step, epoch by epoch.
@@ -258,7 +277,11 @@ void Trainer::run() {
 }
 
 void Trainer::train() {
-  if (state_.evaluation_pending) evaluate_and_save();
+  if (state_.evaluation_pending) {
+    evaluate_and_save();
+  } else if (saved_step_ < state_.step && checkpoint_due()) {  // after a crash between best.h5 and this step's own file
+    save_checkpoints({.step = true, .best = false});
+  }
   loader_ = make_loader();
   log_.start(state_.step);
   if (!finished_run()) put_batches(state_.step);

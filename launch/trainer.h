@@ -48,7 +48,8 @@ class Trainer {
  private:
   void open_run_folder(const TrainOptions& options);
   void take_initial_weights(const std::string& checkpoint);
-  void resume_from_newest(bool allow_change);
+  std::int64_t resume_from_newest(bool allow_change);
+  void take_best_of(const FoundCheckpoint& found);
   void move_to_other_batches(std::int64_t saved_global_batch);
   void share_state_with_ranks();
   std::unique_ptr<Loader> make_loader() const;

@@ -216,7 +216,9 @@ TEST(mpi_ranks, a_watchdog_names_the_rank_that_does_not_come) {
   }
   world().barrier();
   all_came = true;
-  if (world().rank() == last) EXPECT_EQ(watched.report(std::chrono::milliseconds(1500)), "nothing");
+  if (world().rank() == last) {
+    EXPECT_EQ(watched.report(std::chrono::milliseconds(1500)), "nothing");
+  }
   world().barrier();
 }
 

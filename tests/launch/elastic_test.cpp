@@ -54,6 +54,19 @@ TEST(faults, four_two_one_three_ranks_are_one_undisturbed_rank) {
   EXPECT_EQ(samples, samples_of(project, "one"));
 }
 
+TEST(faults, samples_logged_by_a_killed_run_are_logged_once) {
+  const SmallProject project;
+  const TrainCall call = to_the_end(2).with("--log-samples");
+  project.expect_train("whole", call);
+  const ProgramResult killed = project.train("run", call.with("--fault=kill@step:9,rank=1"));
+  EXPECT_FALSE(killed.succeeded()) << killed.describe();
+  std::ofstream(project / "run/samples-1.txt", std::ios::app) << "8 ";  // as a kill in the middle of a line leaves it
+  project.expect_train("run", to_the_end(1).with("--log-samples"));
+  const Samples samples = samples_of(project, "run");
+  EXPECT_EQ(samples.size(), static_cast<std::size_t>(kLastStep) * 24u);
+  EXPECT_EQ(samples, samples_of(project, "whole"));
+}
+
 TEST(faults, evaluation_of_a_split_that_no_number_of_ranks_divides) {
   const SmallProject project;  // 23 images
   project.expect_train("run", {.settings = {"train.max_steps=5"}});

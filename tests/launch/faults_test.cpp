@@ -104,6 +104,49 @@ TEST(faults, a_rank_that_freezes_in_an_evaluation_is_named) {
   expect_ended_by_a_deadline_of_8_s(project.train("frozen", call), "no sign of rank 0");
 }
 
+TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
+  const SmallProject project;
+  const TrainCall call = to_the_end(2).with("--deadline=8");
+  expect_ended_by_a_deadline_of_8_s(project.train("run", call.with("--fault=stop@end,rank=1")),
+                                    "MPI_Ibarrier at the end: not done after 8 s; no sign of rank 1");
+  for (const char* device : {"--device=auto", "--device=cpu"}) {
+    const ProgramResult result =
+        run_on_ranks(2, {"eval", "--checkpoint", project.checkpoint("run", kLastStep), "--data", project.data(),
+                         "--deadline", "8", "--fault=stop@load,rank=1", device});
+    expect_ended_by_a_deadline_of_8_s(result, "not done after 8 s; no sign of rank 1");
+  }
+}
+
+/// Before MPI has started ranks cannot ask one another.
+TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
+  const SmallProject project;
+  Strings command{path_of_mpirun(),
+                  "--oversubscribe",
+                  "-np",
+                  "2",
+                  "bash",
+                  "-c",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")",
+                  "bash",
+                  path_of_quadmamba()};
+  const Strings arguments = project.train_arguments("run", to_the_end(2).with("--deadline=8"));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const ProgramResult result =
+      run_program(command, {.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"},
+                            .timeout_seconds = kJobSeconds,
+                            .folder = {}});
+  expect_ended_by_a_deadline_of_8_s(result, "quadmamba: the start of MPI: not done after 8 s; no sign of rank 1");
+}
+
+TEST(faults, one_line_says_why_a_job_ends) {
+  const SmallProject project;
+  TrainCall call{.ranks = 3, .options = {"--deadline=8"}};
+  Strings arguments = project.train_arguments("run", call);
+  *std::find(arguments.begin(), arguments.end(), project.data()) = project / "nowhere";
+  EXPECT_EQ(error_lines(run_on_ranks(3, arguments)).size(), 1u);
+  EXPECT_EQ(error_lines(project.train("run", call.with("--fault=stop@step:2,rank=1"))).size(), 1u);
+}
+
 // ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 /// Every operation on these of the files that a run to_the_end writes: after its recipe, the first, step-3.h5 alone is
@@ -152,7 +195,7 @@ TEST(faults, failure_at_every_stage_of_a_checkpoint_write) {
 }
 
 /// Between two saves, the second of which waits for the first, and at the end of a run.
-TEST(faults, a_write_slower_than_the_deadline_is_waited_for) {
+TEST(faults, a_write_longer_than_the_deadline_is_waited_for) {
   for (const int end : {kLastStep, 3}) {
     SCOPED_TRACE(end);
     const SmallProject project;
@@ -221,21 +264,23 @@ TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
   project.expect_resumes_like_whole("run", 2);
 }
 
-/// A run was stopped after step 4; then `read_only`, a part of the project's folder, is.
-void expect_named_and_survived(int ranks, const std::string& read_only, const std::string& cause) {
-  SCOPED_TRACE(concat(read_only, " on ", ranks));
+/// A run was stopped after step 4; then `locked`, a part of the project's folder, is: a folder to writers, a file to
+/// all.
+void expect_named_and_survived(int ranks, const std::string& locked, const std::string& cause) {
+  SCOPED_TRACE(concat(locked, " on ", ranks));
   const SmallProject project;
   project.expect_train("whole", to_the_end(ranks));
   project.train("run", to_the_end(ranks).with("--fault=term@step:4"));
   ASSERT_TRUE(fs::exists(project.checkpoint("run", 4)));
-  const std::string folder = project / read_only;
-  fs::permissions(folder, fs::perms::owner_read | fs::perms::owner_exec);
+  const std::string place = project / locked;
+  fs::permissions(place, fs::is_directory(place) ? fs::perms::owner_read | fs::perms::owner_exec : fs::perms::none);
   // Root ignores permissions unless it gives that right away.
-  Strings unprivileged{"setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"};
+  Strings unprivileged{"setpriv", "--bounding-set=-dac_override,-dac_read_search",
+                       "--inh-caps=-dac_override,-dac_read_search"};
   if (geteuid() != 0) unprivileged = {"env"};
   const ProgramResult result = train_under(unprivileged, project, "run", ranks);
-  fs::permissions(folder, fs::perms::owner_all);
-  expect_refused(result, {folder, cause});
+  fs::permissions(place, fs::perms::owner_all);
+  expect_refused(result, {place, cause});
   if (ranks > 1) {
     EXPECT_TRUE(error_lines(result).front().starts_with("quadmamba [rank 0]: ")) << result.describe();
   }
@@ -251,13 +296,17 @@ TEST(faults, a_read_only_folder_is_named_on_two_ranks) {
   expect_named_and_survived(2, "run", "recipe.toml: cannot create: Permission denied");
 }
 
+TEST(faults, a_checkpoint_that_may_not_be_read_is_named) {
+  expect_named_and_survived(1, "run/checkpoints/step-00000004.h5", "cannot open: Permission denied; nothing older");
+}
+
 TEST(faults, a_flipped_byte_anywhere_in_the_newest_checkpoint_is_passed_over) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(1));
   TrainCall first = to_the_end(1);
   first.settings.front() = "train.max_steps=10";
   project.expect_train("run", first);
-  const std::string newest = project.checkpoint("run", 10);
+  const std::string newest = project.checkpoint("run", 10), best = project / "run/checkpoints/best.h5";
   const std::vector<std::uint8_t> bytes = bytes_of_file(newest);
   ASSERT_FALSE(bytes.empty());
   std::mt19937_64 random(3);
@@ -271,11 +320,12 @@ TEST(faults, a_flipped_byte_anywhere_in_the_newest_checkpoint_is_passed_over) {
       write_bytes(newest, flipped);
       const auto found = newest_good_checkpoint(folder);
       ASSERT_TRUE(found) << "byte " << place;
-      EXPECT_EQ(found->path, project.checkpoint("run", 9)) << "byte " << place;
+      EXPECT_EQ(found->path, best) << "byte " << place;
     }
   }
+  fs::resize_file(best, 600);
   const ProgramResult result = project.train_within(kJobSeconds, "run", to_the_end(1));
-  expect_said(result, concat("passed over: ", newest, ": damaged"));
+  for (const std::string& damaged : {newest, best}) expect_said(result, concat("passed over: ", damaged, ": damaged"));
   expect_said(result, concat("resuming from ", project.checkpoint("run", 9)));
   project.expect_like_whole("run");
 }

@@ -2,10 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstring>
 #include <filesystem>
+#include <span>
 
 #include "data/checkpoint.h"
+#include "data/crc32c.h"
 #include "data/file.h"
+#include "data/glyphs.h"
+#include "data/pack.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 
@@ -156,6 +162,103 @@ TEST(launch, resume_takes_the_best_where_no_other_checkpoint_is_good) {
   ASSERT_TRUE(result.succeeded()) << result.describe();
   EXPECT_NE(result.out.find("checkpoints/best.h5 at step 2"), std::string::npos) << result.describe();
   expect_same_end(project, "run", "whole", 5);
+}
+
+/// A checkpoint every 4 steps, an evaluation every 6, whose first is the best so far.
+const Strings kApart{"eval.every_epochs=0", "eval.every_steps=6", "checkpoint.every_epochs=0",
+                     "checkpoint.every_steps=4", "train.max_steps=9"};
+
+TEST(launch, resume_takes_the_best_where_it_is_the_newest) {
+  const SmallProject project;
+  project.expect_train("whole", {.settings = kApart});
+  // After the recipe, step-4.h5 and best.h5 of step 6, when step-8.h5 is due.
+  const ProgramResult killed = project.train("run", {.settings = kApart, .options = {"--fault=kill@file-create:4"}});
+  EXPECT_EQ(killed.signal, SIGKILL) << killed.describe();
+  const ProgramResult result = project.train("run", {.resume = true, .settings = kApart});
+  ASSERT_TRUE(result.succeeded()) << result.describe();
+  EXPECT_NE(result.out.find("checkpoints/best.h5 at step 6"), std::string::npos) << result.describe();
+  project.expect_like_whole("run", 9);
+}
+
+/// Makes best.h5 the checkpoint of a better evaluation than any other can be.
+void praise(const std::string& best) {
+  Checkpoint checkpoint = read_checkpoint(best);
+  checkpoint.state.best_top1 = 1;
+  write_checkpoint(best, checkpoint);
+}
+
+TEST(launch, a_resumed_run_replaces_the_best_by_a_better_one_only) {
+  const SmallProject project;
+  const std::string best = project / "run/checkpoints/best.h5";
+  const auto train_to = [&](int step) {
+    project.expect_train(
+        "run", {.resume = true,
+                .settings = {concat("train.max_steps=", step), "eval.every_steps=1", "checkpoint.every_epochs=0"}});
+  };
+  train_to(3);
+  praise(best);
+  const std::vector<std::uint8_t> bytes = bytes_of_file(best);
+  train_to(7);
+  EXPECT_EQ(bytes_of_file(best), bytes) << "replaced by a worse one";
+  flip_byte_in_the_middle(best);
+  train_to(8);  // nothing is known to be better than what its evaluation finds
+  expect_text_in_file(project / "run/log.txt", "there is no good best.h5");
+  EXPECT_EQ(read_checkpoint(best).state.step, 8);
+}
+
+TEST(launch, resume_with_other_validation_data_is_refused_unless_asked_for) {
+  const SmallProject project;
+  const Strings settings{"eval.every_steps=1", "checkpoint.every_epochs=0"};
+  project.expect_train("run", {.settings = with(settings, {"train.max_steps=3"})});
+  const std::string best = project / "run/checkpoints/best.h5", old = project / "run/checkpoints/old-best.h5";
+  praise(best);
+  const std::vector<std::uint8_t> bytes = bytes_of_file(best);
+
+  TrainCall call{.resume = true, .settings = with(settings, {"train.max_steps=5", "eval.resize=40"})};
+  expect_refused(project.train("run", call), {"--allow-change", "eval.resize: 0 in the checkpoint, 40 now"});
+  write_glyphs(project / "others", "val", 25, 8);
+  for (const std::string& shard : entries_in(project.data())) {
+    if (shard.starts_with("val")) std::filesystem::remove(project.data() + "/" + shard);
+  }
+  pack({.input = project / "others/val", .split = "val", .output = project.data(), .shards = 2, .threads = 1});
+  call.settings.pop_back();
+  expect_refused(project.train("run", call), {"--allow-change", "validation data: digest "});
+  EXPECT_EQ(bytes_of_file(best), bytes);
+
+  project.expect_train("run", {.resume = true, .settings = call.settings, .options = {"--allow-change"}});
+  EXPECT_EQ(bytes_of_file(old), bytes);
+  EXPECT_EQ(read_checkpoint(best).state.best_step, read_checkpoint(best).state.step);
+  EXPECT_GT(read_checkpoint(best).state.step, 3);
+  EXPECT_EQ(project.metrics("run", "eval").back().number("count"), 25);
+}
+
+TEST(launch, resume_does_not_pass_over_what_it_may_not_read) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=6"}});
+  const Strings before = project.record("run");
+  // Root ignores permissions; a link that leads nowhere is as unreadable to anybody.
+  for (const std::string& file : {project.checkpoint("run", 6), project / "run/checkpoints/best.h5"}) {
+    const std::string aside = file + ".aside";
+    std::filesystem::rename(file, aside);
+    std::filesystem::create_symlink("nowhere", file);
+    expect_refused(project.train("run", {.resume = true, .settings = {"train.max_steps=8"}}),
+                   {file + ": cannot open: No such file or directory; nothing older is resumed from"});
+    std::filesystem::rename(aside, file);
+  }
+  EXPECT_EQ(project.record("run"), before);
+}
+
+TEST(launch, resume_does_not_pass_over_what_a_newer_program_wrote) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=6"}});
+  const std::string newest = project.checkpoint("run", 6);
+  std::vector<std::uint8_t> bytes = bytes_of_file(newest);
+  ++bytes.at(8);  // the version
+  const std::uint32_t crc = crc32c(std::span(bytes).first(508));
+  std::memcpy(&bytes[508], &crc, sizeof crc);
+  write_bytes(newest, bytes);
+  expect_refused(project.train("run", {.resume = true, .settings = {"train.max_steps=8"}}),
+                 {newest + ": has format version 2; this program reads up to version 1; nothing older"});
 }
 
 TEST(launch, resume_goes_on_where_metrics_lost_lines) {

@@ -49,6 +49,22 @@ JsonLine numbered(std::int64_t number) {
   return JsonLine().add("n", number);
 }
 
+TEST(launch, run_folder_cuts_samples_by_steps) {
+  const TemporaryFolder folder;
+  const RunFolder run(folder / "run");
+  const std::string first = folder / "run/samples-0.txt", second = folder / "run/samples-13.txt";
+  std::ofstream(first) << "0 0 7\n0 1 8\n1 0 9\n10 0 3\n1";
+  // Steps 0 to 9 and, after a resume that counted them anew, 4 to 6.
+  std::ofstream(second) << "0 0 1\n9 0 2\n4 0 3\n5 0 4\n6 0 5\n";
+  std::ofstream(folder / "run/samples-of-mine.txt") << "99 0 0\n";
+  run.truncate_samples(6);
+  EXPECT_EQ(text_of(first), "0 0 7\n0 1 8\n1 0 9\n");
+  EXPECT_EQ(text_of(second), "0 0 1\n9 0 2\n4 0 3\n5 0 4\n");
+  run.truncate_samples(0);
+  EXPECT_EQ(text_of(first) + text_of(second), "");
+  EXPECT_EQ(text_of(folder / "run/samples-of-mine.txt"), "99 0 0\n");
+}
+
 TEST(launch, run_folder_cuts_metrics_by_lines) {
   const TemporaryFolder folder;
   const std::string metrics = folder / "run/metrics.jsonl";

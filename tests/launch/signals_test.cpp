@@ -21,8 +21,9 @@ struct Signal {
   const char* name;
 };
 using Signals = std::vector<Signal>;
-constexpr Signal kTerm{"term", "SIGTERM"}, kInt{"int", "SIGINT"}, kUsr1{"usr1", "SIGUSR1"}, kUsr2{"usr2", "SIGUSR2"};
-const Signals kAll{kTerm, kInt, kUsr1, kUsr2};
+constexpr Signal kTerm{"term", "SIGTERM"}, kInt{"int", "SIGINT"}, kHup{"hup", "SIGHUP"}, kUsr1{"usr1", "SIGUSR1"},
+    kUsr2{"usr2", "SIGUSR2"};
+const Signals kAll{kTerm, kInt, kHup, kUsr1, kUsr2};
 
 void expect_stopped(const ProgramResult& result, const std::string& signal) {
   EXPECT_EQ(result.exit_code, kSaved) << result.describe();
@@ -73,6 +74,28 @@ TEST(faults, signals_in_the_last_evaluation) {
 TEST(faults, signals_while_the_index_is_read) {
   expect_stops_and_resumes({kTerm}, "index:1", 0);
   expect_stops_and_resumes({kUsr2}, "index:2", 5, 5);
+}
+
+TEST(faults, signals_in_the_middle_of_the_index_end_its_reading) {
+  const SmallProject project;
+  TrainCall short_run = to_the_end(2);
+  short_run.settings.front() = "train.max_steps=2";
+  project.expect_train("run", short_run);
+  fs::resize_file(project.data() + "/val-00001-of-00002.h5", 600);  // who reads on finds that it is damaged
+  for (const int ranks : {1, 2}) {
+    // The training set has two shards.
+    expect_stopped(project.train_within(kJobSeconds, "run", to_the_end(ranks).with("--fault=term@shard:4")), "SIGTERM");
+    expect_stopped(run_on_ranks(ranks, {"eval", "--checkpoint", project.checkpoint("run", 2), "--data", project.data(),
+                                        "--fault=term@shard:2"}),
+                   "SIGTERM");
+  }
+}
+
+/// One rank is signalled, the other reads to the end before it hears of that.
+TEST(faults, signals_in_the_index_of_one_rank_end_all) {
+  const SmallProject project;
+  const TrainCall call = to_the_end(2).with("--fault=term@shard:1,rank=1");
+  expect_stopped(project.train_within(kJobSeconds, "run", call), "SIGTERM");
 }
 
 TEST(faults, signals_before_the_first_step) {
@@ -194,14 +217,14 @@ TEST(faults, a_second_signal_later_ends_the_process_at_once) {
 
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
-/// Runs launch/<script> as run_in_background() does.
-ProgramResult run_launcher(const SmallProject& project, const std::string& script, const Strings& arguments,
-                           const std::string& run, const std::string& then, const Strings& environment = {}) {
+/// Runs launch/<script> as run_in_background() does, `then` as soon as the file `awaited` holds something.
+ProgramResult run_launcher(const std::string& script, const Strings& arguments, const std::string& awaited,
+                           const std::string& then, const Strings& environment = {}) {
   Strings command{QM_SOURCE_DIR "/launch/" + script};
   command.insert(command.end(), arguments.begin(), arguments.end());
   Strings all{"OMP_NUM_THREADS=1", "QM_PROGRAM=" + path_of_quadmamba(), "QM_MPIRUN=" + path_of_mpirun()};
   all.insert(all.end(), environment.begin(), environment.end());
-  return run_in_background(command, project / (run + "/metrics.jsonl"), then, all);
+  return run_in_background(command, awaited, then, all);
 }
 
 Strings endless_arguments(const SmallProject& project, const std::string& run, const Strings& options = {}) {
@@ -214,18 +237,68 @@ ProgramResult run_train_sh(const SmallProject& project, const std::string& run, 
                            const Strings& options = {}) {
   Strings arguments = endless_arguments(project, run, options);
   arguments.insert(arguments.begin(), "2");
-  return run_launcher(project, "train.sh", arguments, run, then);
+  return run_launcher("train.sh", arguments, project / (run + "/metrics.jsonl"), then);
 }
 
 TEST(faults, the_launcher_turns_signals_into_a_saved_run) {
   const SmallProject project;
-  for (const char* signal : {"TERM", "INT", "USR1", "USR2"}) {
+  for (const char* signal : {"TERM", "INT", "HUP", "USR1", "USR2"}) {
     SCOPED_TRACE(signal);
     const ProgramResult result = run_train_sh(project, signal, concat("kill -", signal, " $launcher"));
     expect_stopped(result, "SIGUSR1");
     EXPECT_NE(result.out.find("saved " + project / concat(signal, "/checkpoints/step-")), std::string::npos)
         << result.describe();
   }
+}
+
+TEST(faults, signals_while_the_launcher_starts_the_job_are_taken_up_later) {
+  const SmallProject project;
+  const std::string until_it_catches_term =
+      R"(until (( 0x0$(sed -n 's/^SigCgt:\t//p' /proc/$launcher/status) >> 14 & 1 )); do sleep 0.005; done; )";
+  // From there over mpirun's start and the ranks' into training.
+  for (const char* delay : {"0", "0.02", "0.05", "0.08", "0.1", "0.12", "0.15", "0.2", "0.25", "0.3", "0.4"}) {
+    SCOPED_TRACE(delay);
+    Strings arguments = endless_arguments(project, concat("run-", delay));
+    arguments.insert(arguments.begin(), "2");
+    const std::string there_already = project.recipe();
+    expect_stopped(run_launcher("train.sh", arguments, there_already,
+                                concat(until_it_catches_term, "sleep ", delay, "; kill -TERM $launcher")),
+                   "SIGUSR1");
+  }
+}
+
+/// TERM to launcher, mpirun and ranks alike, as a cgroup's end or `scancel --full` sends it: mpirun then kills the
+/// ranks within two seconds.
+constexpr const char* kTermToAll = R"(
+    mpirun=$(< /proc/$launcher/task/$launcher/children)
+    kill -TERM $launcher $mpirun $(< /proc/${mpirun// /}/task/${mpirun// /}/children))";
+
+TEST(faults, a_signal_to_the_whole_job_is_a_saved_run_where_that_takes_no_longer_than_mpirun_waits) {
+  const SmallProject project;
+  expect_stopped(run_train_sh(project, "run", kTermToAll), "SIG");
+}
+
+TEST(faults, a_signal_to_the_whole_job_during_a_long_write_costs_steps_and_not_the_run) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  Strings arguments = project.train_arguments("run", to_the_end(2).with("--fault=slow@file-sync:2,rank=0"));
+  arguments.front() = "2";
+  const ProgramResult result = run_launcher("train.sh", arguments, project / "run/checkpoints/step-00000003.h5.tmp",
+                                            std::string("sleep 0.5") + kTermToAll);
+  EXPECT_EQ(result.exit_code, 128 + SIGTERM) << result.describe();
+  expect_said(result, "train.sh: mpirun got a signal too and ended the job before it had saved");
+  EXPECT_FALSE(fs::exists(project.checkpoint("run", 3))) << "nothing was slow";
+  project.expect_resumes_like_whole("run", 2);
+}
+
+TEST(faults, a_run_under_nohup_goes_on_without_its_terminal) {
+  const SmallProject project;
+  Strings command{"env", "--ignore-signal=HUP", path_of_quadmamba()};
+  for (const std::string& each : project.train_arguments("run", to_the_end(1).with("--fault=hup@step:2"))) {
+    command.push_back(each);
+  }
+  const ProgramResult result = run_program(command);
+  EXPECT_TRUE(result.succeeded()) << result.describe();
 }
 
 TEST(faults, an_interrupt_from_a_terminal_is_a_saved_run) {
@@ -249,10 +322,19 @@ TEST(faults, a_second_signal_to_the_launcher_ends_the_job_at_once) {
 TEST(faults, the_launcher_passes_exit_codes_on) {
   const SmallProject project;
   Strings arguments{"2", project.recipe(), "--data", project / "nowhere", "--run", project / "run"};
-  EXPECT_EQ(run_launcher(project, "train.sh", arguments, "run", "").exit_code, 1);
+  const auto exit_code = [&](const Strings& more = {}) {
+    return run_launcher("train.sh", arguments, project.recipe(), "", more).exit_code;
+  };
+  EXPECT_EQ(exit_code(), 1);
   arguments = {"1", project.recipe(), "--data", project.data(), "--run", project / "run", "--set=train.max_steps=1"};
-  EXPECT_EQ(run_launcher(project, "train.sh", arguments, "run", "").exit_code, 0);
-  EXPECT_EQ(run_launcher(project, "train.sh", {"many"}, "run", "").exit_code, 2);
+  EXPECT_EQ(exit_code(), 0);
+  EXPECT_EQ(exit_code({"QM_MPIRUN=/nowhere"}), 1);
+  arguments.push_back("--fault=kill@start");
+  EXPECT_EQ(exit_code(), 128 + SIGKILL);
+  arguments = {"1", project.recipe(), "--nonsense"};
+  EXPECT_EQ(exit_code(), 2);
+  arguments = {"many"};
+  EXPECT_EQ(exit_code(), 2);
 }
 
 TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
@@ -264,8 +346,9 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   std::ofstream(bin + "/scontrol") << "#!/bin/bash\necho \"scontrol $*\"\n";
   for (const char* program : {"/srun", "/scontrol"}) fs::permissions(bin + program, fs::perms::owner_all);
   const ProgramResult result =
-      run_launcher(project, "slurm.sh", endless_arguments(project, "run"), "run", "kill -USR1 $launcher",
-                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77"});
+      run_launcher("slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
+                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
+                    "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
 }

@@ -247,6 +247,7 @@ void expect_refused(const ProgramResult& result, const Strings& parts) {
   EXPECT_TRUE(result.exit_code == 1 || result.exit_code == 2) << result.describe();
   const Strings lines = error_lines(result);
   ASSERT_FALSE(lines.empty()) << result.describe();
+  EXPECT_EQ(lines.size(), 1u) << result.describe();
   const bool under_mpirun = lines.front().starts_with("quadmamba [rank ");
   if (!under_mpirun) {
     EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.describe();

@@ -114,7 +114,7 @@ Strings error_lines(const ProgramResult& result);
 void expect_said(const ProgramResult& result, const std::string& text);
 
 /// Expects exit code 1 or 2, no signal, within the time limit, and one line on stderr, which holds all of `parts`.
-/// Under mpirun every rank may write that line, and mpirun adds its own.
+/// Under mpirun one rank writes that line, and mpirun adds its own.
 void expect_refused(const ProgramResult& result, const Strings& parts);
 
 }  // namespace qm
