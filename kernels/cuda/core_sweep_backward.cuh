@@ -179,7 +179,7 @@ class SweepSums {
 
   /// ∂dt_weight (32 channels, R) += ∂xᵀ δ.
   __device__ __forceinline__ void over_tokens(const SweepFactors (&factors)[2], const SweepTokens<Kind>& tokens) {
-    const int lane = lane_index();
+    const unsigned lane = lane_again();
     FragmentA grad[2];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
@@ -397,6 +397,17 @@ __global__ void __launch_bounds__(Kind::kThreads, 1) sweep_backward_kernel(const
   }
 }
 
+// As sum_channel_blocks_kernel, of the rows of a spare map that the sweeps have written: of positions without a token.
+//   first (batch, length) of the order, numbers a row
+static __global__ void sum_spare_channel_blocks_kernel(std::int64_t blocks, std::int64_t width, std::int64_t numbers,
+                                                       const int* first, const float* x, bfloat16* out) {
+  const std::int64_t i = global_thread();
+  if (i >= width || first[i / numbers] >= 0) return;
+  float sum = 0;
+  for (std::int64_t block = 0; block < blocks; ++block) sum += x[block * width + i];
+  out[i] = from_real<bfloat16>(sum);
+}
+
 /// Where the gradients of a scan's inputs go. The spare maps are null for plain sweeps.
 struct SweepGradients {
   bfloat16 *x, *projection;              ///< (batch, length, D), (batch, length, K, R + 2)
@@ -430,7 +441,10 @@ void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, co
     if (!whole) {
       sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), to.projection);
       if (!sweep.plain) {
-        sum_channel_blocks(stream, grid.channel_blocks, projections, spare_partial.data(), to.spare_projection);
+        sum_spare_channel_blocks_kernel<<<blocks_for(projections), kBlock, 0, native(stream)>>>(
+            grid.channel_blocks, projections, shape.directions * shape.projection(), sweep.order.first,
+            spare_partial.data(), to.spare_projection);
+        check_launch("sum_spare_channel_blocks");
       }
     }
     const TokenBlockSum sums(stream, grid.image_blocks, width, weight_sums.data());

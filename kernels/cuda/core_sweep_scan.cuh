@@ -74,10 +74,9 @@ struct SweepWarp : SweepDirection {
   template <int kBuffers, int kAhead, class Maps>
   __device__ __forceinline__ void walk(Maps& maps) const {
     const auto buffer_of = [](int use) { return static_cast<int>(static_cast<unsigned>(use) % kBuffers); };
-    SweepPlace place = start();
-    SweepPlace ahead = place;
+    SweepPlace place = start(), ahead = place;
     for (int use = 0; use < kAhead; ++use) {
-      bring(place, ahead, use, use, maps);
+      bring(ahead, use, use, false, maps);
       ahead = after(ahead);
     }
     for (int use = 0; exists(place); ++use) {
@@ -99,7 +98,8 @@ struct SweepWarp : SweepDirection {
       ahead = after(place);
 #pragma unroll
       for (int i = 1; i < kAhead; ++i) ahead = after(ahead);
-      bring(place, ahead, use + kAhead, buffer_of(use + kAhead), maps);
+      const bool has_met = place.image == ahead.image && place.step >= meeting();
+      bring(ahead, use + kAhead, buffer_of(use + kAhead), has_met, maps);
       maps.scan(place, tokens, buffer_of(use));
       __syncwarp();
       maps.store(place, tokens.rows);
@@ -178,18 +178,16 @@ struct SweepWarp : SweepDirection {
   __device__ __forceinline__ const SweepTokens<Kind>& tokens_of(int use) const {
     return shared.tokens[SweepSlot(use).index];
   }
-  /// Brings the use'th tile, at `ahead`, before the one at `place` is scanned. Waits for its tokens beyond the last
-  /// tile too: the scan may then use what all warps share.
+  /// Brings the use'th tile. Waits for its tokens beyond the last tile too: the scan of one before may then use what
+  /// all warps share. has_met: whether the directions have met in its image.
   template <class Maps>
-  __device__ __forceinline__ void bring(const SweepPlace& place, const SweepPlace& ahead, int use, int buffer,
-                                        Maps& maps) const {
+  __device__ __forceinline__ void bring(const SweepPlace& place, int use, int buffer, bool has_met, Maps& maps) const {
     const SweepSlot slot(use);
     shared.full[slot.index].wait(slot.parity);
-    if (exists(ahead)) {
+    if (exists(place)) {
       const SweepRows<Kind>& rows = shared.tokens[slot.index].rows;
-      maps.bring(ahead, rows, buffer);
-      const bool has_met = place.image == ahead.image && place.step >= meeting();
-      if (has_met || (p.adds && ahead.step < meeting())) maps.bring_partial(rows, buffer);
+      maps.bring(place, rows, buffer);
+      if (has_met || (p.adds && place.step < meeting())) maps.bring_partial(rows, buffer);
     }
     commit_copies();
   }
