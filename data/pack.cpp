@@ -428,7 +428,19 @@ std::string describe(const PackProgress& progress, double seconds) {
   return done + text;
 }
 
+/// Shards would be taken for images the next time, and their folder for a class.
+void check_output_is_not_input(const PackOptions& options) {
+  std::error_code ignored;
+  if (!fs::is_directory(options.input, ignored)) return;
+  const fs::path input = fs::weakly_canonical(options.input, ignored);
+  const fs::path output = fs::weakly_canonical(fs::absolute(options.output), ignored);
+  const auto differs = std::mismatch(input.begin(), input.end(), output.begin(), output.end()).first;
+  QM_CHECK(differs != input.end(), ConfigError, options.output, ": lies in the folder of images, ", options.input,
+           "; shards need a place of their own");
+}
+
 PackReport pack(const PackOptions& options) {
+  check_output_is_not_input(options);
   check_options(options);
   const PackSource source({options.input, options.inside, options.labels, options.classes});
   Packer packer(options, source);

@@ -2,6 +2,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -169,23 +171,32 @@ class DataBench {
   Parts on_all_threads(const Body& body) const {
     std::vector<Parts> parts(static_cast<std::size_t>(threads_));
     std::atomic<std::int64_t> next = 0;
+    std::atomic<bool> failed = false;
+    std::mutex mutex;
+    std::exception_ptr failure;  // the first: an exception must not leave a thread
     const auto end = Clock::now() + std::chrono::duration<double>(seconds_);
     {
       std::vector<std::jthread> workers;
       for (Parts& own : parts) {
         workers.emplace_back([&] {
-          Buffers buffers;
-          buffers.pixels.resize(static_cast<std::size_t>(config_.height * config_.width * 3));
-          while (Clock::now() < end) {
-            const std::int64_t at = next++;
-            const AugmentKey key{config_.seed, static_cast<std::uint32_t>(at / shards_.size()),
-                                 static_cast<std::uint32_t>(at % shards_.size())};
-            body(key, order_[key.position], own, buffers);
-            ++own.images;
+          try {
+            Buffers buffers;
+            buffers.pixels.resize(static_cast<std::size_t>(config_.height * config_.width * 3));
+            while (!failed && Clock::now() < end) {
+              const std::int64_t at = next++;
+              const AugmentKey key{config_.seed, static_cast<std::uint32_t>(at / shards_.size()),
+                                   static_cast<std::uint32_t>(at % shards_.size())};
+              body(key, order_[key.position], own, buffers);
+              ++own.images;
+            }
+          } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!failed.exchange(true)) failure = std::current_exception();
           }
         });
       }
     }
+    if (failure) std::rethrow_exception(failure);
     Parts sum;
     for (const Parts& own : parts) sum.add(own);
     return sum;

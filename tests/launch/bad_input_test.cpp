@@ -286,6 +286,15 @@ TEST(launch, refuses_pack_options_that_contradict) {
   }
 }
 
+TEST(launch, pack_refuses_to_write_among_its_images) {
+  const SmallProject project(24, 10);
+  for (const char* inside : {"", "/shards", "/../train/shards"}) {
+    const std::string input = project / "images/train", output = input + inside;
+    expect_refused(run_quadmamba({"pack", "--input", input + "/", "--split", "train", "--output", output}), {output});
+    EXPECT_FALSE(fs::exists(input + "/shards"));
+  }
+}
+
 TEST(launch, pack_does_not_wait_for_a_pipe) {
   const SmallProject project(24, 10);
   const std::string folder = project / "images/train";

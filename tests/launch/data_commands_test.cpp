@@ -1,6 +1,8 @@
 // bench data and data-grid, on a small project.
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "data/image.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
@@ -52,6 +54,20 @@ TEST(launch, bench_data_prints_every_part) {
                  {"--batch 121", project.data(), "120 images"});
   const ProgramResult other = run_quadmamba({"bench", "nets", project.recipe(), "--data", project.data()});
   EXPECT_EQ(other.exit_code, 2) << other.describe();
+}
+
+TEST(launch, bench_data_names_a_damaged_sample) {
+  const SmallProject project;
+  const std::string shard = project.data() + "/train-00001-of-00002.h5";
+  std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+  ASSERT_TRUE(file) << shard;
+  file.seekg(0, std::ios::end);
+  const std::streamoff size = file.tellg();
+  for (std::streamoff at = size / 3; at < size / 2; at += 64) file.seekp(at).write("ZZZZ", 4);
+  file.close();
+  expect_refused(run_quadmamba({"bench", "data", project.recipe(), "--data", project.data(), "--threads", "2",
+                                "--seconds", "5", "--batch", "8", "--device", "cpu"}),
+                 {shard});
 }
 
 }  // namespace
