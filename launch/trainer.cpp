@@ -141,7 +141,8 @@ void Trainer::open_run_folder(const TrainOptions& options) {
   }
   share_state_with_ranks();
   if (options.log_samples) {
-    samples_.open(concat(options.run_folder, "/samples-", communicator_.rank(), ".txt"), std::ios::app);
+    samples_path_ = concat(options.run_folder, "/samples-", communicator_.rank(), ".txt");
+    samples_.open(samples_path_, std::ios::app);
     QM_CHECK(samples_, IoError, options.run_folder, ": samples cannot be logged there");
   }
 }
@@ -313,7 +314,10 @@ void Trainer::evaluate_and_save() {
 
 /// The step after the one that is being computed is on its way to the device meanwhile.
 void Trainer::train_step() {
-  if (samples_.is_open()) samples_ << coming_samples_ << std::flush;
+  if (samples_.is_open()) {
+    samples_ << coming_samples_ << std::flush;
+    QM_CHECK(samples_, IoError, samples_path_, ": cannot be written (disk full?)");
+  }
   step_.run(state_.step, state_.epoch, schedule_.learning_rate(state_.step));
   if (state_.step + 1 < end_step_) put_batches(state_.step + 1);
 }

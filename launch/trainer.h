@@ -87,6 +87,7 @@ class Trainer {
   std::unique_ptr<RunFolder> folder_;  // rank 0 only
   TrainLog log_;
   std::int64_t profile_first_, profile_last_;  // steps that a profiler records
+  std::string samples_path_;
   std::ofstream samples_;  // open where samples are logged
   std::string coming_samples_;  // lines of the batches that put() has brought last
   double data_wait_ = 0;  // seconds, of waits that outlasted the step that the device was at
