@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include <map>
 #include <optional>
 #include <set>
@@ -307,9 +309,10 @@ TEST(data, pack_failing_midway_leaves_old_shards_and_no_new_ones) {
 TEST(data, pack_needs_an_output_it_can_write_to) {
   const SmallTree tree;
   PackOptions options = tree.options();
-  options.output = tree.input + "/boxes.csv";
+  options.output = tree.input + "/../file";
+  std::ofstream(options.output) << "no folder";
   EXPECT_THROW(pack(options), IoError);
-  options.output = tree.input + "/boxes.csv/out";
+  options.output += "/out";
   EXPECT_THROW(pack(options), IoError);
 }
 
