@@ -14,6 +14,7 @@
 #include "kernels/base/error.h"
 #include "tests/support/damaged_file.h"
 #include "tests/support/images.h"
+#include "tests/support/shard_files.h"
 #include "tests/support/tar.h"
 #include "tests/support/temporary_folder.h"
 
@@ -238,13 +239,7 @@ TEST(data, fuzz_slow_shard_indexes) {
   fuzz("indexes", [&](Random& random) {
     ShardIndex index = sound;
     change(index, random);
-    MemoryImage image;
-    write_shard_index(image, index);
-    AtomicFile damaged(path);
-    write_guarded(damaged, FileKind::kShard, image, index.data);
-    damaged.write(index.data.begin, images);
-    damaged.finish();
-    damaged.publish();
+    write_shard_of(path, index, images);
     const ShardSet set(folder.path(), "train");
     Bytes bytes;
     for (std::int64_t i = 0; i < set.size(); ++i) {

@@ -10,6 +10,7 @@
 #include "data/hdf5_handle.h"
 #include "data/shard_index.h"
 #include "tests/support/damaged_file.h"
+#include "tests/support/shard_files.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -251,13 +252,7 @@ TEST(data, shard_with_label_outside_the_classes_is_refused) {
   index.encoding = {0};
   index.size = {{4, 4}};
   index.id = {5};
-  MemoryImage image;
-  write_shard_index(image, index);
-  AtomicFile file(path);
-  write_guarded(file, FileKind::kShard, image, index.data);
-  file.write(index.data.begin, image_bytes);
-  file.finish();
-  file.publish();
+  write_shard_of(path, index, image_bytes);
   EXPECT_EQ(error_of([&] { ShardSet(folder.path(), "train"); }),
             path + ": sample 0 (id 5) has label 2, but there are 2 classes");
 }
