@@ -76,7 +76,7 @@ void quad_scan_backward(const QuadScanBackward<T>& p);
 }  // namespace cpu
 
 namespace cuda {
-/// Of sweeps (kernels/cuda/core_sweep.cuh); y alone where the shape is not one for them.
+/// The states alone for sweeps (kernels/cuda/core_sweep.cuh); y alone where the shape is not one for them.
 ScanSaved quad_scan_saved_bf16(const QuadScanShape& shape);
 template <class T>
 void quad_scan_forward(const Stream& stream, const QuadScanForward<T>& p);

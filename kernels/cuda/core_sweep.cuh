@@ -33,17 +33,33 @@ inline constexpr int kChunk = 8;  ///< numbers a 16-byte access
 
 // ---- what is swept --------------------------------------------------------------------------------------------------
 
+/// What a position is compared for: whether its fine token should have come here, its coarse one, or neither
+/// (kernels/quad_scan.h, grad_one_hot).
+struct SweepCompared {
+  enum Holds { kFine, kCoarse, kBoth, kNone };  ///< its tokens there; of both, the coarse one is the first
+
+  int other;  ///< the fine or the coarse token, whichever is not there; of both, the fine one; of none, −1
+  int role;   ///< below
+
+  __device__ __forceinline__ static int role_of(Holds holds, int fine_quadrant, int coarse_quadrant) {
+    return holds * 16 + fine_quadrant * 4 + coarse_quadrant;
+  }
+  __device__ __forceinline__ static Holds holds(int role) { return static_cast<Holds>(role / 16); }
+  __device__ __forceinline__ static int fine_quadrant(int role) { return role / 4 % 4; }
+  __device__ __forceinline__ static int coarse_quadrant(int role) { return role % 4; }
+};
+
 /// The tokens at the positions of a sequence.
 struct SweepOrder {
   const int* first;     ///< (images, length) a token; −1 where there is none
   const int* second;    ///< (images, length) another one there, or −1; null = nowhere
   std::int64_t stride;  ///< between images: length, or 0 where all share one order
+  const SweepCompared* compared = nullptr;  ///< (images, length); of a backward sweep that compares
 };
 
 /// Two directions along one order. Maps are (batch, length, D), rows of them D numbers.
 ///
 /// Results lie by token: those of a position at its first token's and, when they are complete, at its second's too.
-/// What belongs to no token that is there, they keep in a spare map, by position.
 struct Sweep {
   int batch, length, tiles, channels, rank, directions;
   int along[2];  ///< the directions that go forwards and backwards
@@ -70,17 +86,18 @@ struct Sweep {
   }
 };
 
-/// What a kernel is compiled for. kPlain: for plain sweeps.
-template <int kWarps_, int kColumns_, bool kPlain_ = true>
+/// What a kernel is compiled for. kPlain: for plain sweeps. kCompares: for those that compare tokens.
+template <int kWarps_, int kColumns_, bool kPlain_ = true, bool kCompares_ = false>
 struct SweepKind {
   static constexpr int kWarps = kWarps_;      ///< that scan, a direction, at most
   static constexpr int kColumns = kColumns_;  ///< tiles of 8 that cover (δ | B | C) in whole words
   static constexpr int kSteps = kColumns / 2 > 0 ? kColumns / 2 : 1;  ///< of 16 that cover δ
   static constexpr int kRankTiles = std::min(kColumns, 2 * kSteps);   ///< of 8 that cover δ
-  static constexpr bool kPlain = kPlain_;
+  static constexpr bool kPlain = kPlain_, kCompares = kCompares_;
   static constexpr int kTokens = kPlain ? 1 : 2;  ///< at a position, at most
   static constexpr int kThreads = 2 * (kWarps + 1) * kWarp;
-  using General = SweepKind<kColumns <= 4 ? kWarps : 3, kColumns, false>;  // the widest needs more registers
+  using Comparing = SweepKind<kWarps, kColumns, kPlain, true>;
+  using General = SweepKind<kColumns <= 4 ? kWarps : 3, kColumns, false, kCompares>;  // the widest: more registers
 };
 
 // ---- a warp's place -------------------------------------------------------------------------------------------------
@@ -161,14 +178,17 @@ void with_plain_kind(std::int64_t rank, Body body) {
   body.template operator()<std::conditional_t<kBackward, SweepKind<4, 7>, SweepKind<6, 7>>>();
 }
 
-/// The same for any order where kGeneral, so that others do not compile what they never run.
-template <bool kBackward, bool kGeneral, class Body>
+/// The same for a quadtree's orders where kQuad, so that others do not compile what they never run.
+template <bool kBackward, bool kQuad, class Body>
 void with_sweep_kind(const Sweep& sweep, Body body) {
-  with_plain_kind<kBackward>(sweep.rank, [&]<class Kind>() {
-    if constexpr (kGeneral) {
+  with_plain_kind<kBackward>(sweep.rank, [&]<class Plain>() {
+    if constexpr (kQuad) {
+      using Kind = std::conditional_t<kBackward, typename Plain::Comparing, Plain>;
       if (!sweep.plain) return body.template operator()<typename Kind::General>();
+      body.template operator()<Kind>();
+    } else {
+      body.template operator()<Plain>();
     }
-    body.template operator()<Kind>();
   });
 }
 

@@ -10,9 +10,18 @@
 //
 // (x is Δ's pre-activation.) The products under Σ_d and ∂x are rounded to bfloat16, and summed by the tensor cores in
 // float.
+//
+// A quadtree's sweeps also compare: of a position's fine and coarse token t they take, with this direction's y_l and ∂u_l,
+//
+//   w_l(t) = Σ_d u_t ∂u_l + ∂y_t y_l
+//
+// and add it to the fine one's quadrant, take it from the coarse one's (kernels/quad_scan.h, grad_one_hot). One of the
+// two is mostly there, and in u_l and ∂y_l; the other's rows are brought besides. A position without a token has
+// B = C = 0, so that y_l and ∂u_l are 0 there.
 #pragma once
 
 #include "kernels/cuda/core_sweep_scan.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 namespace qm::cuda {
 
@@ -23,19 +32,29 @@ struct SweepProjections {
   float* partial;
 };
 
+/// Terms of grad_one_hot (batch, groups, 4); a sweep's are the first groups of an image, one for each channel block and
+/// direction.
+struct SweepComparisons {
+  double* sums;
+  std::int64_t groups;
+};
+
 struct SweepBackward {
   Sweep sweep;
-  const bfloat16* grad_z;           ///< (batch, out_height, out_width, D)
-  bfloat16 *grad_x, *spare_grad_s;  ///< (batch, length, D)
+  const bfloat16* grad_z;  ///< (batch, out_height, out_width, D)
+  bfloat16* grad_x;        ///< (batch, length, D)
   SweepProjections grad_projection, spare_grad_projection;
   float* weight_sums;  ///< (image blocks, PackedScanGradients::width)
+  SweepComparisons comparisons;
 };
 
 /// A warp's share of the sums over channels of a tile: ∂(δ | B / ln 2 | C), in the columns of SweepTokens' rows. Absent
 /// warps' stay 0.
 template <class Kind>
 struct SweepShares {
-  alignas(16) float sum[kTile][8 * Kind::kColumns + 4];
+  static constexpr int kCompared = 8 * Kind::kColumns;  ///< the first of the columns of SweepCompareFactors
+
+  alignas(16) float sum[kTile][kCompared + 4];
 };
 
 /// Of a channel.
@@ -49,19 +68,31 @@ struct SweepFactors {
   uint4 row[kCount][kWarp];
 };
 
+/// The other tokens of a tile.
+template <class Kind>
+union SweepOthers {
+  /// In a plain sweep both tokens belong to one quadrant: only the difference is kept, of what is there and the other.
+  static constexpr int kFactors = Kind::kPlain ? 1 : 2;  ///< of what is there; of the other
+
+  struct {
+    SweepTile u, grad_y;
+  } rows;
+  uint4 factors[kFactors][2][kWarp];  ///< terms of w, as in SweepFactors, of either half when its rows have been read
+};
+struct SweepNoOthers {};
+
 template <class Kind>
 struct SweepBackwardShared {
   SweepShared<Kind> directions[2];
   SweepShares<Kind> shares[2][2][Kind::kWarps];  ///< direction, buffer
 
   static constexpr int kAhead = 1, kBuffers = 2;
-  static constexpr int kSeconds = kBuffers - 1;  ///< + i: the buffer of the positions' token i > 0
-  static constexpr int kTiles = kBuffers + Kind::kTokens - 1;
 
   struct Warp {
-    SweepTile u[kTiles], grad_y[kTiles];  ///< a buffer each, and positions' second tokens
-    SweepTile partial[kBuffers];          ///< what ∂u is added to
-    float before[kBuffers][kWarp];        ///< the state before the tile
+    SweepTile u[kBuffers], grad_y[kBuffers];
+    SweepTile partial[kBuffers];  ///< what ∂u is added to
+    [[no_unique_address]] std::conditional_t<Kind::kCompares, SweepOthers<Kind>, SweepNoOthers> others;
+    float before[kBuffers][kWarp];  ///< the state before the tile
     SweepResults grad_u;
     uint4 constants[kWarp];  ///< SweepConstants, since registers are scarce
     SweepWeights<Kind> weights;
@@ -76,7 +107,8 @@ struct SweepBackwardShared {
   __device__ __forceinline__ Warp& warp(int index) { return reinterpret_cast<Warp*>(this + 1)[index]; }
 };
 
-/// What the token warp of a direction does with the shares of a tile when all have been written: it stores their sums.
+/// What the token warp of a direction does with the shares of a tile when all have been written: it stores their sums,
+/// and adds up those of an image that compare.
 template <class Kind>
 class SweepShareSums {
  public:
@@ -85,15 +117,54 @@ class SweepShareSums {
 
   __device__ __forceinline__ SweepShareSums(const SweepBackward& backward, const SweepDirection& direction,
                                             const Shares& shares)
-      : b_(backward), p_(backward.sweep), skipped_(direction.skipped()), shares_(shares) {}
+      : b_(backward), p_(backward.sweep), skipped_(direction.skipped()), shares_(shares), place_(direction.start()) {}
 
-  __device__ __forceinline__ void store(const SweepTokenWarp<Kind>& warp, const SweepRows<Kind>& rows,
-                                        int buffer) const {
+  /// Of the next tile on the walk.
+  __device__ __forceinline__ void store(const SweepTokenWarp<Kind>& warp, const SweepRows<Kind>& rows, int buffer) {
     for (int i = 0; i < rows.tokens(); ++i) store(warp, b_.grad_projection, rows.token[i], buffer);
     if (rows.has_spares()) store(warp, b_.spare_grad_projection, rows.spare, buffer);
+    if constexpr (Kind::kCompares) {
+      if (lane_index() < kTile) compare(rows.role[lane_index()], shares_[buffer], lane_index());
+      if (place_.step + 1 == p_.tiles) store_compared(warp.reversed);
+      place_ = warp.after(place_);
+    }
   }
 
  private:
+  /// Adds what a row says of the quadrants.
+  __device__ __forceinline__ void compare(int role, const SweepShares<Kind> (&shares)[Kind::kWarps], int row) {
+    float2 w{};
+#pragma unroll
+    for (int i = 0; i < Kind::kWarps; ++i) {
+      const float2 share = *reinterpret_cast<const float2*>(&shares[i].sum[row][SweepShares<Kind>::kCompared]);
+      w.x += share.x;
+      w.y += share.y;
+    }
+    const auto holds = SweepCompared::holds(role);
+    if constexpr (Kind::kPlain) {
+      add(SweepCompared::fine_quadrant(role), holds == SweepCompared::kFine ? w.x : -w.x);
+    } else {
+      const float there = holds == SweepCompared::kBoth ? w.x - w.y : w.x;
+      add(SweepCompared::fine_quadrant(role), holds == SweepCompared::kFine ? there : w.y);
+      add(SweepCompared::coarse_quadrant(role), holds == SweepCompared::kFine ? -w.y : -there);
+    }
+  }
+  __device__ __forceinline__ void add(int quadrant, float w) {
+#pragma unroll
+    for (int q = 0; q < 4; ++q) compared_[q] += q == quadrant ? w : 0.0f;
+  }
+  /// Ends an image.
+  __device__ __forceinline__ void store_compared(bool reversed) {
+    double* to =
+        b_.comparisons.sums + (place_.image * b_.comparisons.groups + blockIdx.y * 2 + (reversed ? 1 : 0)) * 4;
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const double sum = warp_sum(compared_[q]);
+      if (lane_index() == 0) to[q] = sum;
+      compared_[q] = 0;
+    }
+  }
+
   __device__ __forceinline__ void store(const SweepTokenWarp<Kind>& warp, const SweepProjections& to, const int* rows,
                                         int buffer) const {
     warp.each_word_of(rows, [&](int row, int word, std::int64_t at) {
@@ -134,6 +205,8 @@ class SweepShareSums {
   const Sweep& p_;
   int skipped_;
   const Shares& shares_;
+  SweepPlace place_;
+  double compared_[4] = {};  ///< this lane's terms of an image's quadrants; of either sign, they nearly cancel
 };
 
 /// Sums of a tile's products over a warp's channels, and of ∂x δ over tokens.
@@ -143,10 +216,11 @@ class SweepSums {
   __device__ __forceinline__ explicit SweepSums(const SweepDirection& direction)
       : rank_(direction.p.rank), skipped_(direction.skipped()) {}
 
-  __device__ __forceinline__ void over_channels(const SweepFactors (&factors)[2], const SweepWeights<Kind>& weights,
-                                                SweepShares<Kind>& share) const {
+  template <class Others>
+  __device__ __forceinline__ void over_channels(const SweepFactors (&factors)[2], const Others& others,
+                                                const SweepWeights<Kind>& weights, SweepShares<Kind>& share) const {
     const int lane = lane_index(), g = lane / 4, q = lane % 4;
-    float sum[Kind::kRankTiles][4] = {}, sum_BC[4] = {};
+    float sum[Kind::kRankTiles][4] = {}, sum_of_ones[4] = {};
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
       FragmentA factor[SweepFactors::kCount];
@@ -160,8 +234,16 @@ class SweepSums {
         multiply_add(sum[n], factor[SweepFactors::kGradX], weight[0]);
         if (n + 1 < Kind::kRankTiles) multiply_add(sum[n + 1], factor[SweepFactors::kGradX], weight[1]);
       }
-      multiply_add(sum_BC, factor[SweepFactors::kOfB], ones_in(0));
-      multiply_add(sum_BC, factor[SweepFactors::kOfC], ones_in(1));
+      multiply_add(sum_of_ones, factor[SweepFactors::kOfB], ones_in(0));
+      multiply_add(sum_of_ones, factor[SweepFactors::kOfC], ones_in(1));
+      if constexpr (Kind::kCompares) {
+#pragma unroll
+        for (int i = 0; i < Others::kFactors; ++i) {
+          FragmentA compared;
+          load_transposed(compared.a, &others.factors[i][half][channel]);
+          multiply_add(sum_of_ones, compared, ones_in(2 + i));
+        }
+      }
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -172,9 +254,10 @@ class SweepSums {
       }
     }
     __syncwarp();  // ∂B and ∂C take the place of zeros
-    if (q != 0) return;
+    if (q >= (Kind::kCompares ? 2 : 1)) return;
+    const int column = q == 0 ? skipped_ + rank_ : SweepShares<Kind>::kCompared;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) share.sum[g + i / 2 * 8][skipped_ + rank_ + i % 2] = sum_BC[i];
+    for (int i = 0; i < 4; ++i) share.sum[g + i / 2 * 8][column + i % 2] = sum_of_ones[i];
   }
 
   /// ∂dt_weight (32 channels, R) += ∂xᵀ δ.
@@ -223,6 +306,43 @@ class SweepSums {
   float grad_weight_[2][Kind::kRankTiles][4] = {};
 };
 
+/// Terms of w of half a tile, for a lane's channel.
+template <class Kind>
+class SweepCompareTerms {
+ public:
+  /// Those of a row of the half; the row before comes after it.
+  __device__ __forceinline__ void take(const SweepOthers<Kind>& others, int half, int row, float u, float grad_u,
+                                       float grad_y, float y) {
+    const int at = half * kTile / 2 + row, lane = lane_index();
+    const float other_u = to_real(others.rows.u.row[at][lane]), other_grad_y = to_real(others.rows.grad_y.row[at][lane]);
+    float terms[2];
+    if constexpr (Kind::kPlain) {
+      terms[0] = (u - other_u) * grad_u + (grad_y - other_grad_y) * y;
+    } else {
+      terms[0] = u * grad_u + grad_y * y;
+      terms[1] = other_u * grad_u + other_grad_y * y;
+    }
+#pragma unroll
+    for (int i = 0; i < kFactors; ++i) {
+      if (row % 2 == 0) pairs_[i][row / 2] = pack_bf16(terms[i], odd_[i]);
+      odd_[i] = terms[i];
+    }
+  }
+  __device__ __forceinline__ void store(SweepOthers<Kind>& to, int half) const {
+#pragma unroll
+    for (int i = 0; i < kFactors; ++i) {
+      const auto& four = pairs_[i];
+      to.factors[i][half][lane_index()] = make_uint4(four[0], four[1], four[2], four[3]);
+    }
+  }
+
+ private:
+  static constexpr int kFactors = SweepOthers<Kind>::kFactors;
+
+  std::uint32_t pairs_[kFactors][kPairs / 2];
+  float odd_[kFactors];  ///< of the odd row of a pair
+};
+
 /// What a scanning warp does.
 template <class Kind>
 class SweepBackwardScan {
@@ -246,24 +366,26 @@ class SweepBackwardScan {
 
   // ---- called by walk() ----
 
+  static constexpr bool kLate = Kind::kCompares;
   __device__ __forceinline__ void bring(const SweepPlace& place, const SweepRows<Kind>& rows, int buffer) {
     w_.copy_rows(w_.p.x, rows.token[0], mine_.u[buffer]);
     w_.copy_rows(b_.grad_z, rows.output(0), mine_.grad_y[buffer]);
-#pragma unroll 1
-    for (int i = 1; i < rows.tokens(); ++i) {
-      w_.copy_rows(w_.p.x, rows.token[i], mine_.u[kSeconds + i]);
-      w_.copy_rows(b_.grad_z, rows.output(i), mine_.grad_y[kSeconds + i]);
-    }
     copy_async_word(shared_address(&mine_.before[buffer][w_.lane]), w_.state_at(place), w_.is_active() ? 0 : -1);
   }
   __device__ __forceinline__ void bring_partial(const SweepRows<Kind>& rows, int buffer) const {
-    w_.copy_results(b_.grad_x, rows.token[0], b_.spare_grad_s, rows, mine_.partial[buffer]);
+    w_.copy_rows(b_.grad_x, rows.token[0], mine_.partial[buffer]);
+  }
+  /// The other tokens, for which there is one place.
+  __device__ __forceinline__ void bring_late(const SweepRows<Kind>& rows) const {
+    w_.copy_rows(w_.p.x, rows.other, mine_.others.rows.u);
+    w_.copy_rows(b_.grad_z, rows.other_output, mine_.others.rows.grad_y);
   }
   __device__ __forceinline__ void take(const SweepRows<Kind>& rows, int buffer) const {
-#pragma unroll 1
-    for (int i = 1; i < rows.tokens(); ++i) {
-      w_.add_tile(mine_.u[buffer], mine_.u[kSeconds + i]);
-      w_.add_tile(mine_.grad_y[buffer], mine_.grad_y[kSeconds + i]);
+    if (rows.tokens() == 1) return;
+    if constexpr (!Kind::kPlain) {
+      wait_copies<0>();  // the second tokens are among the others
+      w_.add_rows(mine_.u[buffer], mine_.others.rows.u, rows.token[1]);
+      w_.add_rows(mine_.grad_y[buffer], mine_.others.rows.grad_y, rows.token[1]);
     }
   }
 
@@ -291,12 +413,13 @@ class SweepBackwardScan {
         h[half][i] = state;
       }
     }
+    if constexpr (Kind::kCompares) wait_copies<1>();  // all but the next tile's, so the others have arrived
     __syncwarp();  // the factors take the pre-activations' place
     const bool adds = w_.adds(place);
 #pragma unroll
     for (int half = 1; half >= 0; --half) go_back(tokens, half, buffer, adds, delta[half], h[half]);
     __syncwarp();
-    sums_.over_channels(mine_.factors, mine_.weights, shares_[buffer][w_.warp()]);
+    sums_.over_channels(mine_.factors, mine_.others, mine_.weights, shares_[buffer][w_.warp()]);
     sums_.over_tokens(mine_.factors, tokens);
   }
 
@@ -306,12 +429,9 @@ class SweepBackwardScan {
     const int tokens = place.step < w_.meeting() ? 1 : rows.tokens();
 #pragma unroll 1
     for (int i = 1; i < tokens; ++i) w_.store_rows(b_.grad_x, rows.token[i], chunks);
-    if (rows.has_spares()) w_.store_rows(b_.spare_grad_s, rows.spare, chunks);
   }
 
  private:
-  static constexpr int kSeconds = SweepBackwardShared<Kind>::kSeconds;
-
   /// Half a tile against the direction.
   __device__ __forceinline__ void go_back(const SweepTokens<Kind>& tokens, int half, int buffer, bool adds,
                                           const HalfTile& delta, const HalfTile& h) {
@@ -323,6 +443,7 @@ class SweepBackwardScan {
     load_half(tokens.B, half, B);
     load_half(tokens.C, half, C);
     std::uint32_t factors[SweepFactors::kCount][kPairs / 2];
+    SweepCompareTerms<Kind> compared;
 #pragma unroll
     for (int pair = kPairs / 2 - 1; pair >= 0; --pair) {
       float grad_x[2], of_B[2], of_C[2];
@@ -334,7 +455,11 @@ class SweepBackwardScan {
         carry_ = g * exp2_again(d * c.A);
         of_B[odd] = gd * u[i];
         of_C[odd] = grad_y[i] * h[i];
-        grad_u[i] += gd * B[i] + c.skip * grad_y[i];
+        const float grad = gd * B[i] + c.skip * grad_y[i];
+        grad_u[i] += grad;
+        if constexpr (Kind::kCompares) {
+          compared.take(mine_.others, half, i, u[i], grad, grad_y[i], C[i] * h[i] + c.skip * u[i]);
+        }
         // In base 2: B carries ln 2, so does A here, and the sigmoid takes it out again.
         grad_x[odd] = g * (Bu + c.A_ln2 * from_before) * (kLog2E - kLog2E * exp2_fast(-d));
         grad_A_ += gd * from_before;
@@ -350,6 +475,10 @@ class SweepBackwardScan {
     for (int i = 0; i < SweepFactors::kCount; ++i) {
       const auto& four = factors[i];
       mine_.factors[half].row[i][w_.lane] = make_uint4(four[0], four[1], four[2], four[3]);
+    }
+    if constexpr (Kind::kCompares) {
+      __syncwarp();  // they take the place of the half's rows
+      compared.store(mine_.others, half);
     }
   }
 
@@ -390,7 +519,7 @@ __global__ void __launch_bounds__(Kind::kThreads, 1) sweep_backward_kernel(const
   prepare(shared.directions, b.sweep.warps, shared.bytes(b.sweep.warps));
   if (SweepDirection::brings_tokens(b.sweep)) {
     const SweepTokenWarp<Kind> warp(b.sweep, true, shared.directions);
-    const SweepShareSums<Kind> sums(b, warp, shared.shares[warp.reversed]);
+    SweepShareSums<Kind> sums(b, warp, shared.shares[warp.reversed]);
     warp.run_and(shared.kAhead, [&](const SweepRows<Kind>& rows, int buffer) { sums.store(warp, rows, buffer); });
   } else {
     SweepBackwardScan<Kind>(b, shared).run();
@@ -408,20 +537,22 @@ static __global__ void sum_spare_channel_blocks_kernel(std::int64_t blocks, std:
   out[i] = from_real<bfloat16>(sum);
 }
 
-/// Where the gradients of a scan's inputs go. The spare maps are null for plain sweeps.
+/// Where the gradients of a scan's inputs go.
 struct SweepGradients {
-  bfloat16 *x, *projection;              ///< (batch, length, D), (batch, length, K, R + 2)
-  bfloat16 *spare_s, *spare_projection;  ///< likewise, by position: what belongs to no token
+  bfloat16 *x, *projection;    ///< (batch, length, D), (batch, length, K, R + 2)
+  bfloat16* spare_projection;  ///< likewise, by position: what belongs to no token; null for plain sweeps
 };
 
 /// Launches one sweep for each Sweep of `orders`; each adds to the results of those before. The weights' gradients are
-/// accumulated.
-template <bool kGeneral = false, class SweepOf>
+/// accumulated. kQuad: for a quadtree's orders; comparisons_for(groups) then says where their comparisons go, with that
+/// many groups an image.
+template <bool kQuad = false, class SweepOf, class ComparisonsFor>
 void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, const bfloat16* grad_z,
-                    const SweepGradients& to, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of) {
+                    const SweepGradients& to, const ScanWeightGradients<bfloat16>& grad_weights, SweepOf sweep_of,
+                    ComparisonsFor comparisons_for) {
   const std::int64_t width = PackedScanGradients::width(shape);
   Sweep sweep = sweep_of(0);
-  with_sweep_kind<true, kGeneral>(sweep, [&]<class Kind>() {
+  with_sweep_kind<true, kQuad>(sweep, [&]<class Kind>() {
     using Shared = SweepBackwardShared<Kind>;
     static_assert(Shared::bytes(Kind::kWarps) <= kSweepBytes);
     const SweepGrid grid(sweep.batch, shape.channels, warps_that_fit<Kind, Shared>());
@@ -430,13 +561,14 @@ void sweep_backward(const Stream& stream, const ScanShape& shape, int orders, co
     const std::int64_t partials = whole ? 0 : grid.channel_blocks * projections;
     const Scratch<float> partial(stream, partials), spare_partial(stream, sweep.plain ? 0 : partials);
     const Scratch<float> weight_sums(stream, grid.image_blocks * width);
+    const SweepComparisons comparisons = comparisons_for(2 * grid.channel_blocks);
     for (int order = 0; order < orders; ++order) {
       sweep = sweep_of(order);
       sweep.warps = grid.warps;
       const SweepProjections projection{whole ? to.projection : nullptr, partial.data()};
       const SweepProjections spare_projection{whole ? to.spare_projection : nullptr, spare_partial.data()};
       launch_sweep("sweep_backward", stream, sweep_backward_kernel<Kind>, grid, Shared::bytes(grid.warps),
-                   SweepBackward{sweep, grad_z, to.x, to.spare_s, projection, spare_projection, weight_sums.data()});
+                   SweepBackward{sweep, grad_z, to.x, projection, spare_projection, weight_sums.data(), comparisons});
     }
     if (!whole) {
       sum_channel_blocks(stream, grid.channel_blocks, projections, partial.data(), to.projection);

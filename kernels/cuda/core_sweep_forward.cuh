@@ -8,7 +8,6 @@ namespace qm::cuda {
 struct SweepForward {
   Sweep sweep;
   bfloat16* z;  ///< (batch, out_height, out_width, D): y, by token
-  bfloat16* y;  ///< (batch, length, D): its spare map; null where the sweep is plain
 };
 
 template <class Kind>
@@ -52,17 +51,18 @@ class SweepForwardScan {
 
   // ---- called by walk() ----
 
+  static constexpr bool kLate = false;
   __device__ __forceinline__ void bring(const SweepPlace&, const SweepRows<Kind>& rows, int buffer) const {
     w_.copy_rows(w_.p.x, rows.token[0], mine_.u[buffer][0]);
 #pragma unroll 1
     for (int i = 1; i < rows.tokens(); ++i) w_.copy_rows(w_.p.x, rows.token[i], mine_.u[buffer][i]);
   }
   __device__ __forceinline__ void bring_partial(const SweepRows<Kind>& rows, int buffer) const {
-    w_.copy_results(f_.z, rows.output(0), f_.y, rows, mine_.partial[buffer]);
+    w_.copy_rows(f_.z, rows.output(0), mine_.partial[buffer]);
   }
   __device__ __forceinline__ void take(const SweepRows<Kind>& rows, int buffer) const {
 #pragma unroll 1
-    for (int i = 1; i < rows.tokens(); ++i) w_.add_tile(mine_.u[buffer][0], mine_.u[buffer][i]);
+    for (int i = 1; i < rows.tokens(); ++i) w_.add_rows(mine_.u[buffer][0], mine_.u[buffer][i], rows.token[i]);
   }
 
   __device__ __forceinline__ void scan(const SweepPlace& place, const SweepTokens<Kind>& tokens, int buffer) {
@@ -106,7 +106,6 @@ class SweepForwardScan {
     const int tokens = place.step < w_.meeting() ? 1 : rows.tokens();
 #pragma unroll 1
     for (int i = 1; i < tokens; ++i) w_.store_rows(f_.z, rows.output(i), chunks);
-    if (rows.has_spares()) w_.store_rows(f_.y, rows.spare, chunks);
   }
 
  private:
@@ -130,10 +129,10 @@ __global__ void __launch_bounds__(Kind::kThreads, 1) sweep_forward_kernel(const 
   }
 }
 
-/// kGeneral: for orders of which `forward.sweep` may not be plain.
-template <bool kGeneral = false>
+/// kQuad: for the orders of a quadtree.
+template <bool kQuad = false>
 void sweep_forward(const Stream& stream, const SweepForward& forward) {
-  with_sweep_kind<false, kGeneral>(forward.sweep, [&]<class Kind>() {
+  with_sweep_kind<false, kQuad>(forward.sweep, [&]<class Kind>() {
     using Shared = SweepForwardShared<Kind>;
     const SweepGrid grid(forward.sweep.batch, forward.sweep.channels, warps_that_fit<Kind, Shared>());
     SweepForward f = forward;

@@ -68,8 +68,9 @@ struct SweepWarp : SweepDirection {
   /// turn. Of `maps`,
   ///   bring(place, rows, buffer)      copies what is read for a tile behind the thread's back
   ///   bring_partial(rows, buffer)     copies the results that the tile's are added to
-  ///   take(rows, buffer)              all of that has arrived, for each lane what it has copied
-  ///   scan(place, tokens, buffer)
+  ///   bring_late(rows)                where Maps::kLate: copies more, when the tile before has been scanned
+  ///   take(rows, buffer)              all of that but the last has arrived, for each lane what it has copied
+  ///   scan(place, tokens, buffer)     one group of copies may be pending besides those of bring_late
   ///   store(place, rows)              the whole warp has scanned
   template <int kBuffers, int kAhead, class Maps>
   __device__ __forceinline__ void walk(Maps& maps) const {
@@ -79,6 +80,7 @@ struct SweepWarp : SweepDirection {
       bring(ahead, use, use, false, maps);
       ahead = after(ahead);
     }
+    bring_late(place, 0, maps);
     for (int use = 0; exists(place); ++use) {
       const SweepTokens<Kind>& tokens = tokens_of(use);
       if (place.step == meeting()) {
@@ -91,7 +93,7 @@ struct SweepWarp : SweepDirection {
         commit_copies();
         wait_copies<0>();
       } else {
-        wait_copies<kAhead - 1>();
+        wait_copies<kAhead - 1 + (Maps::kLate ? 1 : 0)>();
       }
       maps.take(tokens.rows, buffer_of(use));
       __syncwarp();
@@ -102,10 +104,12 @@ struct SweepWarp : SweepDirection {
       bring(ahead, use + kAhead, buffer_of(use + kAhead), has_met, maps);
       maps.scan(place, tokens, buffer_of(use));
       __syncwarp();
+      const SweepPlace next = after(place);
+      bring_late(next, use + 1, maps);
       maps.store(place, tokens.rows);
       shared.done[SweepSlot(use).index].arrive();
       if (place.step + 1 == p.tiles && meeting() == p.tiles) meet();
-      place = after(place);
+      place = next;
     }
   }
 
@@ -119,21 +123,11 @@ struct SweepWarp : SweepDirection {
       copy_chunk(chunk_of(map, max(row, 0)), row, half, to);
     }
   }
-  /// Copies what there is of results that lie at `results` and, else, in the spare map.
-  __device__ __forceinline__ void copy_results(const bfloat16* map, const int* results, const bfloat16* spare_map,
-                                               const SweepRows<Kind>& rows, SweepTile& to) const {
-    if (!rows.has_spares()) return copy_rows(map, results, to);
+  /// Adds a tile to another, each lane the chunks that it has copied, but for rows of −1.
+  __device__ __forceinline__ void add_rows(SweepTile& to, const SweepTile& added, const int* rows) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = results[lane / 4 + 8 * half], spare = rows.spare[lane / 4 + 8 * half];
-      const int existing = max(row, spare);
-      copy_chunk(chunk_of(row >= 0 ? map : spare_map, max(existing, 0)), existing, half, to);
-    }
-  }
-  /// Adds a tile to another, each lane the chunks that it has copied.
-  __device__ __forceinline__ void add_tile(SweepTile& to, const SweepTile& added) const {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
+      if (rows[lane / 4 + 8 * half] < 0) continue;
       const std::uint32_t offset = lane * 16 + half * sizeof(SweepTile) / 2;
       const uint4 chunks[2] = {load_shared(shared_address(&to) + offset), load_shared(shared_address(&added) + offset)};
       float sum[kChunk], part[kChunk];
@@ -190,6 +184,14 @@ struct SweepWarp : SweepDirection {
       if (has_met || (p.adds && place.step < meeting())) maps.bring_partial(rows, buffer);
     }
     commit_copies();
+  }
+  /// The use'th tile's tokens have been waited for.
+  template <class Maps>
+  __device__ __forceinline__ void bring_late(const SweepPlace& place, int use, Maps& maps) const {
+    if constexpr (Maps::kLate) {
+      if (exists(place)) maps.bring_late(tokens_of(use).rows);
+      commit_copies();
+    }
   }
   /// Waits for the other direction's warp of the same channels: what each has stored before, the other may read.
   __device__ __forceinline__ void meet() const {

@@ -7,21 +7,29 @@ namespace qm::cuda {
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
+/// Rows of the tokens that those of a tile are compared with, and the tile's SweepCompared::role.
+template <bool kCompares>
+struct SweepComparedRows {
+  alignas(8) int other[kTile], other_output[kTile], role[kTile];
+};
+template <>
+struct SweepComparedRows<false> {};
+
 /// Where a tile's tokens lie: rows of the maps, counted over all images; −1 where there is none.
 template <class Kind>
-struct SweepRows {
+struct SweepRows : SweepComparedRows<Kind::kCompares> {
   alignas(8) int token[Kind::kTokens][kTile];
 
   /// Of the map after the merge.
   __device__ __forceinline__ const int* output(int i) const { return Kind::kPlain ? token[i] : general_output[i]; }
   /// That the positions hold at most.
   __device__ __forceinline__ int tokens() const { return Kind::kPlain ? 1 : general_tokens; }
-  /// Whether any position's results lie in the spare map.
+  /// Whether any position of a backward sweep has no token.
   __device__ __forceinline__ bool has_spares() const { return !Kind::kPlain && spared; }
 
   // Where the kind is not plain:
   alignas(8) int general_output[Kind::kTokens][kTile];
-  alignas(8) int spare[kTile];  ///< of the spare map, where results lie there
+  alignas(8) int spare[kTile];  ///< of the projections' spare map, by position: where there is no token
   int general_tokens;
   bool spared;
 };
@@ -149,16 +157,18 @@ class SweepTokenWarp : public SweepDirection {
   }
 
   struct Tokens {
-    int first, second;  ///< of an image; −1 where there is none
+    int first, second;       ///< of an image; −1 where there is none
+    SweepCompared compared;  ///< where the kind compares
   };
 
   __device__ __forceinline__ Tokens look_up(const SweepPlace& place) const {
     const int at = position(tile_of(place), lane_ % kTile);
-    Tokens tokens{-1, -1};
+    Tokens tokens{-1, -1, {-1, 0}};
     if (exists(place) && is_position(at)) {
       const std::int64_t from = std::int64_t{place.image} * p.order.stride + at;
       tokens.first = p.order.first[from];
       if (!Kind::kPlain && p.order.second) tokens.second = p.order.second[from];
+      if constexpr (Kind::kCompares) tokens.compared = p.order.compared[from];
     }
     return tokens;
   }
@@ -171,12 +181,19 @@ class SweepTokenWarp : public SweepDirection {
     const int row = lane_ % kTile;
     const auto row_of = [&](int length, int at) { return at < 0 ? -1 : place.image * length + at; };
     rows.token[0][row] = row_of(p.length, tokens.first);
+    if constexpr (Kind::kCompares) {
+      rows.other[row] = row_of(p.length, tokens.compared.other);
+      rows.other_output[row] = row_of(p.out_length(), p.output_of(tokens.compared.other));
+      rows.role[row] = tokens.compared.role;
+    }
     if constexpr (!Kind::kPlain) {
-      const int at = position(tile_of(place), row), output = p.output_of(tokens.first);
-      const bool spared = (against ? tokens.first : output) < 0 && is_position(at);
+      const int at = position(tile_of(place), row);
+      const int first = p.output_of(tokens.first), second = p.output_of(tokens.second);
+      const bool spared = against && tokens.first < 0 && is_position(at);
+      const bool swaps = !against && first < 0;  // a forward result lies at the first output that there is
       rows.token[1][row] = row_of(p.length, tokens.second);
-      rows.general_output[0][row] = row_of(p.out_length(), output);
-      rows.general_output[1][row] = row_of(p.out_length(), p.output_of(tokens.second));
+      rows.general_output[0][row] = row_of(p.out_length(), swaps ? second : first);
+      rows.general_output[1][row] = row_of(p.out_length(), swaps ? first : second);
       rows.spare[row] = row_of(p.length, spared ? at : -1);
       rows.general_tokens = doubled ? 2 : 1;
       rows.spared = __any_sync(0xffffffffu, spared);

@@ -102,14 +102,14 @@ Sweep sweep_of(const Params& p, const CrossTokens& tokens, int order) {
 
 void cross_sweep_forward(const Stream& stream, const CrossScanForward<bfloat16>& p) {
   const CrossTokens tokens(stream, p.shape);
-  for (int order = 0; order < 2; ++order) sweep_forward(stream, {sweep_of(p, tokens, order), p.z, nullptr});
+  for (int order = 0; order < 2; ++order) sweep_forward(stream, {sweep_of(p, tokens, order), p.z});
 }
 
 void cross_sweep_backward(const Stream& stream, const CrossScanBackward<bfloat16>& p) {
   const CrossTokens tokens(stream, p.shape);
-  sweep_backward(stream, p.shape.scan, 2, p.grad_z, {p.grad_x, p.grad_projection, nullptr, nullptr},
-                 p.grad_weights,
-                 [&](int order) { return sweep_of(p, tokens, order); });
+  sweep_backward(
+      stream, p.shape.scan, 2, p.grad_z, {p.grad_x, p.grad_projection, nullptr}, p.grad_weights,
+      [&](int order) { return sweep_of(p, tokens, order); }, [](int) { return SweepComparisons{}; });
 }
 
 }  // namespace

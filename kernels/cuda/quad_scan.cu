@@ -204,9 +204,9 @@ void merge_gradients(const Stream& stream, const QuadScanBackward<T>& p, const f
 }  // namespace
 
 ScanSaved quad_scan_saved_bf16(const QuadScanShape& s) {
-  const std::int64_t positions = s.order.length(), y = s.batch * positions * s.scan.channels;
-  if (!sweeps(s.scan, s.batch, s.order.length())) return {.y = y};
-  return {.y = is_plain(s) ? 0 : y, .states = sweep_states(s.scan, s.batch, positions)};
+  const std::int64_t positions = s.order.length();
+  if (!sweeps(s.scan, s.batch, positions)) return {.y = s.batch * positions * s.scan.channels};
+  return {.states = sweep_states(s.scan, s.batch, positions)};
 }
 
 template <class T>
@@ -224,8 +224,8 @@ void quad_scan_backward(const Stream& stream, const QuadScanBackward<T>& p) {
   const QuadScanShape& s = p.shape;
   if constexpr (std::is_same_v<T, bfloat16>) {
     if (sweeps(s.scan, s.batch, s.order.length())) {
-      return quad_sweep_backward(stream, p, [&](std::int64_t groups, const double* quadrant_sums) {
-        sum_one_hot(stream, p, groups, quadrant_sums);
+      return quad_sweep_backward(stream, p, [&](const SweepComparisons& of) {
+        sum_one_hot(stream, p, of.groups, of.sums);
       });
     }
   }
