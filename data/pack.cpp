@@ -387,7 +387,7 @@ class Packer {
   }
 
   void skip(const BadImage& bad) {
-    QM_CHECK(options_.skip_bad, IoError, bad.path, ": ", bad.cause);
+    QM_CHECK(options_.skip_bad, IoError, bad.path, ": ", bad.cause, "; --skip-bad leaves out what is bad");
     report_.skipped.push_back(bad);
   }
 

@@ -111,6 +111,11 @@ void add_folders(std::string path, std::set<std::string>& folders) {
   while (!path.empty() && folders.insert(path).second) path = split_path(path).first;
 }
 
+/// Whether a path is `folder`, or lies anywhere under it.
+bool lies_in(const std::string& path, const std::string& folder) {
+  return folder.empty() || path == folder || path.starts_with(folder + "/");
+}
+
 /// Whether a file or one of the folders on the way to it is.
 bool is_hidden(const std::string& path) {
   for (const fs::path& part : fs::path(path)) {
@@ -271,9 +276,7 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
                                       const std::string& folder) {
   const TarListing listing = list_tar(*archive_, begin, end);
   const std::string prefix = folder.empty() ? "" : folder + "/";
-  const auto is_outside = [&](const std::string& path) {
-    return !inside_.empty() && path != inside_ && !path.starts_with(inside_ + "/");
-  };
+  const auto is_outside = [&](const std::string& path) { return !lies_in(path, inside_); };
   Contents contents;
   contents.damaged_header = listing.damaged_header;
   for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
@@ -330,34 +333,56 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
   return std::move(contents.images);
 }
 
-/// The folders that images lie in are the classes, and so are those beside them.
+/// The folders in `place` that images lie in are the classes, and so are those beside them.
 void PackSource::take_class_folders(Contents& contents) {
   std::vector<Found>& images = contents.images;
   const auto is_flat = [](const Found& image) { return image.folder.empty(); };
   QM_CHECK(!std::ranges::all_of(images, is_flat), IoError, images.front().name, ": ", kNoClassFolder,
            "; images that lie flat need labels");
-  for (const Found& image : images) {
-    if (is_flat(image)) problems_.push_back({image.name, kNoClassFolder});
-  }
-  std::erase_if(images, is_flat);
-  std::set<std::string> parents;
+  const std::string place = place_of_classes(images);
+  std::set<std::string> unread;
   for (Found& image : images) {
     auto [parent, folder] = split_path(image.folder);
-    parents.insert(std::move(parent));
-    image.folder = std::move(folder);
+    if (is_flat(image) || !lies_in(parent, place)) {
+      problems_.push_back({image.name, kNoClassFolder});
+      image.folder.clear();
+    } else if (parent != place) {
+      const std::size_t class_end = image.folder.find('/', place.empty() ? 0 : place.size() + 1);
+      unread.insert(image.folder.substr(0, image.folder.find('/', class_end + 1)));
+      image.folder.clear();
+    } else {
+      image.folder = std::move(folder);
+    }
   }
-  check_side_by_side(parents);
+  for (const std::string& folder : unread) problems_.push_back({input_ + "/" + folder, kUnreadFolder});
+  std::erase_if(images, is_flat);
   for (const std::string& path : contents.folders) {
     auto [parent, folder] = split_path(path);
-    if (parents.contains(parent)) class_names_.push_back(std::move(folder));
+    if (parent == place) class_names_.push_back(std::move(folder));
   }
+}
+
+/// Where the class folders lie side by side: in `inside` if it has some, else where most images are. The others lie
+/// beside or in class folders, unless it is neither: then they are classes too, such as those of another split.
+std::string PackSource::place_of_classes(const std::vector<Found>& images) const {
+  std::map<std::string, std::size_t> count;  // of images, by the folder that theirs lies in
+  for (const Found& image : images) {
+    if (!image.folder.empty()) ++count[split_path(image.folder).first];
+  }
+  const auto images_in = [](const auto& entry) { return entry.second; };
+  const std::string most = std::ranges::max_element(count, {}, images_in)->first;
+  const std::string place = !inside_.empty() && count.contains(inside_) ? inside_ : most;
+  for (const auto& [other, images_there] : count) {
+    if (!lies_in(place, other) && !lies_in(other, place)) refuse_places(place, other);
+  }
+  return place;
 }
 
 /// The archives are the classes, also those without images.
 std::vector<PackSource::Found> PackSource::find_in_inner_archives(const std::vector<Found>& archives) {
   std::set<std::string> parents;
   for (const Found& archive : archives) parents.insert(archive.folder);
-  check_side_by_side(parents);
+  if (parents.size() > 1) refuse_places(*parents.begin(), *parents.rbegin());
   std::vector<Found> images;
   for (const Found& archive : archives) {
     const std::string_view suffix = archive_suffix(archive.file);
@@ -378,9 +403,9 @@ std::vector<PackSource::Found> PackSource::find_in_inner_archives(const std::vec
   return images;
 }
 
-void PackSource::check_side_by_side(const std::set<std::string>& parents) const {
-  QM_CHECK(parents.size() <= 1, IoError, input_, ": holds classes under '", *parents.begin(), "' and '",
-           *parents.rbegin(), "'; choose those inside one of them");
+void PackSource::refuse_places(const std::string& one, const std::string& other) const {
+  throw IoError(concat(input_, ": holds classes under '", std::min(one, other), "' and '", std::max(one, other),
+                       "'; --inside chooses one of them"));
 }
 
 // ---- labels ---------------------------------------------------------------------------------------------------------

@@ -39,15 +39,16 @@ class PackSource {
   /// Lists every file that is a JPEG or PNG by its first bytes or is named *.jpg, *.jpeg or *.png, directly inside
   ///
   ///   - the class folders of a folder: its sub-folders;
-  ///   - the class folders of an archive: those with images and the folders beside them. All must lie side by side;
+  ///   - the class folders of an archive: those with images and the folders beside them. They lie side by side, in
+  ///     `inside` itself or where most images are; images beside or deeper inside them are problems;
   ///   - an archive that holds more archives than images: each inner one is a class, named like it without ".tar". All
   ///     must lie side by side;
   ///   - with `labels`, the folder itself, or anywhere in the archive. LABEL is a class name or, with `classes`, a
   ///     number from 0.
   ///
   /// A class may be without images. What is hidden is passed over. Throws IoError: what cannot be read, nothing to
-  /// pack, class folders at several places, a class that `classes` lacks, a line of `labels` without a label, a damaged
-  /// header between archives.
+  /// pack, class folders in two folders of which neither lies in the other, a class that `classes` lacks, a line of
+  /// `labels` without a label, a damaged header between archives.
   explicit PackSource(const SourceOptions& options);
 
   const std::vector<std::string>& class_names() const { return class_names_; }
@@ -70,7 +71,8 @@ class PackSource {
   Contents list(const std::string& archive, std::uint64_t begin, std::uint64_t end, const std::string& folder);
   void take_class_folders(Contents& contents);
   std::vector<Found> find_in_inner_archives(const std::vector<Found>& archives);
-  void check_side_by_side(const std::set<std::string>& parents) const;
+  std::string place_of_classes(const std::vector<Found>& images) const;
+  [[noreturn]] void refuse_places(const std::string& one, const std::string& other) const;
   void assign_labels(const SourceOptions& options, std::vector<Found> found);
 
   std::string input_, inside_;

@@ -280,12 +280,64 @@ TEST(data, pack_source_asks_which_class_folders_are_meant) {
   write_bytes(folder / "both.tar", tar);
   PackOptions options{.input = folder / "both.tar", .split = "val", .output = folder / "out"};
   EXPECT_EQ(error_of([&] { pack(options); }),
-            options.input + ": holds classes under 'train' and 'val'; choose those inside one of them");
+            options.input + ": holds classes under 'train' and 'val'; --inside chooses one of them");
   options.inside = "val/";
   EXPECT_EQ(pack(options).images, 1);
   options.inside = "test";
   options.output = folder / "none";
   EXPECT_EQ(error_of([&] { pack(options); }), options.input + ": no JPEG or PNG images under 'test'");
+}
+
+TEST(data, pack_source_stray_images_beside_and_inside_class_folders_are_problems) {
+  for (const std::string place : {"", "set/train/"}) {
+    SCOPED_TRACE(place);
+    const TemporaryFolder folder;
+    const std::string archive = folder / "a.tar", tree = folder / "tree";
+    Bytes tar;
+    for (const char* file : {"ant/a.jpg", "ant/deeper/b.jpg", "ant/deeper/still/c.jpg", "bee/d.jpg", "bee/e.jpg",
+                             "cat/deeper/f.jpg", "flat.jpg"}) {
+      append_tar_entry(tar, place + file, jpeg(1));
+      fs::create_directories(fs::path(tree + "/" + file).parent_path());
+      write_bytes(tree + "/" + file, jpeg(1));
+    }
+    end_tar(tar);
+    write_bytes(archive, tar);
+    const Names expected = {"ant/deeper: a folder where images are expected: what it holds is not read",
+                            "cat/deeper: a folder where images are expected: what it holds is not read",
+                            "flat.jpg: lies in no class folder"};
+    for (const auto& [input, prefix] : {std::pair(tree, std::string("/")), std::pair(archive, "/" + place)}) {
+      PackOptions options{.input = input, .split = "train", .output = folder / "out"};
+      const std::string error = error_of([&] { pack(options); });
+      EXPECT_TRUE(error.starts_with(input + prefix)) << error;
+      EXPECT_TRUE(error.ends_with("; --skip-bad leaves out what is bad")) << error;
+      EXPECT_FALSE(fs::exists(options.output));
+      options.skip_bad = true;
+      options.overwrite = true;
+      const PackReport report = pack(options);
+      Names skipped;
+      for (const BadImage& bad : report.skipped) {
+        skipped.push_back(bad.path.substr((input + prefix).size()) + ": " + bad.cause);
+      }
+      EXPECT_EQ(skipped, expected);
+      EXPECT_EQ(report.images, 3);
+      EXPECT_EQ(report.class_names, (Names{"ant", "bee", "cat"}));
+      EXPECT_EQ(report.empty_classes, Names{"cat"});
+      fs::remove_all(options.output);
+    }
+  }
+}
+
+TEST(data, pack_source_inside_says_where_the_class_folders_lie) {
+  const TemporaryFolder folder;
+  const std::string archive = folder / "a.tar";
+  write_bytes(archive, tar_of({{"train/ant/a.jpg", jpeg(1)},
+                               {"train/bee/1/b.jpg", jpeg(2)},
+                               {"train/bee/2/c.jpg", jpeg(3)}}));
+  const auto classes = [&](const char* inside) {
+    return PackSource({.input = archive, .inside = inside, .labels = "", .classes = ""}).class_names();
+  };
+  EXPECT_EQ(classes("train"), (Names{"ant", "bee"}));
+  EXPECT_EQ(classes("train/bee"), (Names{"1", "2"}));
 }
 
 TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
@@ -315,7 +367,7 @@ TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
   end_tar(both);
   write_bytes(folder / "both.tar", both);
   EXPECT_EQ(error_of([&] { PackSource({.input = folder / "both.tar", .inside = "", .labels = "", .classes = ""}); }),
-            (folder / "both.tar") + ": holds classes under '' and 'other'; choose those inside one of them");
+            (folder / "both.tar") + ": holds classes under '' and 'other'; --inside chooses one of them");
 }
 
 TEST(data, pack_source_keeps_the_class_of_an_inner_archive_that_is_damaged) {
