@@ -44,12 +44,21 @@ namespace {
 constexpr const char* kUnreadArchive = "an archive where images are expected: what it holds is not read";
 constexpr const char* kUnreadFolder = "a folder where images are expected: what it holds is not read";
 constexpr const char* kNoClassFolder = "lies in no class folder";
+constexpr const char* kLinkToNothing = "a link to nothing";
+constexpr const char* kNoFile = "neither a file nor a folder, but a pipe, socket or device";
+
+enum class EntryKind { kFile, kFolder, kLinkToNothing, kNeither };
 
 /// Of an entry that is no link, what the folder's listing says: to ask for each of a million files may take minutes.
-bool is_folder(const fs::directory_entry& entry) {
+EntryKind kind_of(const fs::directory_entry& entry) {
   std::error_code cause;
-  QM_CHECK(entry.exists(cause), IoError, entry.path().string(), ": cannot be read: ", cause.message());
-  return entry.is_directory(cause);
+  const bool exists = entry.exists(cause);
+  const bool is_absent = cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory ||
+                         cause == std::errc::too_many_symbolic_link_levels;
+  if (is_absent) return EntryKind::kLinkToNothing;
+  QM_CHECK(exists, IoError, entry.path().string(), ": cannot be read: ", cause.message());
+  if (entry.is_directory(cause)) return EntryKind::kFolder;
+  return entry.is_regular_file(cause) ? EntryKind::kFile : EntryKind::kNeither;
 }
 
 /// A folder's entries, sorted by name, without hidden ones.
@@ -93,10 +102,8 @@ bool begins_like_image(const InputFile& file, std::uint64_t offset, std::uint64_
   return encoding_of(start).has_value();
 }
 
-bool begins_like_image(const fs::directory_entry& entry) {
-  std::error_code gone;
-  if (!entry.is_regular_file(gone)) return false;
-  const InputFile file(entry.path().string());
+bool begins_like_image(const std::string& path) {
+  const InputFile file(path);
   return begins_like_image(file, 0, file.size());
 }
 
@@ -229,13 +236,16 @@ PackSource::PackSource(const SourceOptions& options) : input_(options.input), in
 /// Sorts an entry of the input that lies where images are expected.
 void PackSource::take(const fs::directory_entry& entry, const std::string& folder, std::vector<Found>& found) {
   const std::string path = entry.path().string(), file = entry.path().filename().string();
-  if (is_folder(entry)) {
+  const EntryKind kind = kind_of(entry);
+  if (kind == EntryKind::kFolder) {
     if (entries_of(path).empty()) {
       ignored_.push_back(path);
     } else {
       problems_.push_back({path, kUnreadFolder});
     }
-  } else if (is_named_like_image(file) || begins_like_image(entry)) {
+  } else if (kind != EntryKind::kFile) {  // never opened: a pipe would be read from
+    problems_.push_back({path, kind == EntryKind::kNeither ? kNoFile : kLinkToNothing});
+  } else if (is_named_like_image(file) || begins_like_image(path)) {
     found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});
   } else if (!archive_suffix(file).empty()) {
     problems_.push_back({path, kUnreadArchive});
@@ -247,7 +257,7 @@ void PackSource::take(const fs::directory_entry& entry, const std::string& folde
 std::vector<PackSource::Found> PackSource::find_in_class_folders() {
   std::vector<Found> found, flat;
   for (const fs::directory_entry& entry : entries_of(input_)) {
-    if (!is_folder(entry)) {
+    if (kind_of(entry) != EntryKind::kFolder) {
       take(entry, "", flat);
       continue;
     }

@@ -55,7 +55,7 @@ class PackSource {
   const std::vector<SourceImage>& images() const { return images_; }
   const std::vector<std::string>& ignored() const { return ignored_; }  ///< what holds no images
   /// What may hold images and is not packed: damaged parts of an archive, archives and folders where images are
-  /// expected, images where classes are, images without a label.
+  /// expected, images where classes are, images without a label, of a folder also links to nothing and pipes.
   const std::vector<BadImage>& problems() const { return problems_; }
 
   /// The encoded bytes of an image. Thread-safe. Throws IoError.

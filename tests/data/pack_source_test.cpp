@@ -1,6 +1,12 @@
 #include "data/pack_source.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
 
 #include "data/exif.h"
 #include "data/image.h"
@@ -240,9 +246,58 @@ TEST(data, pack_source_follows_links) {
   write_bytes(folder / "elsewhere/bee/b.jpg", jpeg(1));
   fs::create_directory_symlink(folder / "elsewhere/bee", folder / "tree/bee");
   EXPECT_EQ(source_of(folder / "tree").images().size(), 1u);
-  fs::create_directory_symlink(folder / "elsewhere/cat", folder / "tree/cat");
-  EXPECT_EQ(error_of([&] { source_of(folder / "tree"); }),
-            (folder / "tree/cat") + ": cannot be read: No such file or directory");
+}
+
+/// Sees whether a file is opened.
+class OpenWatch {
+ public:
+  void add(const std::string& path) { EXPECT_GE(inotify_add_watch(descriptor_, path.c_str(), IN_OPEN), 0) << path; }
+  bool saw_any() const {
+    char event[sizeof(inotify_event) + NAME_MAX + 1];
+    return ::read(descriptor_, event, sizeof event) > 0;
+  }
+  OpenWatch() = default;
+  ~OpenWatch() { ::close(descriptor_); }
+  OpenWatch(const OpenWatch&) = delete;
+  OpenWatch& operator=(const OpenWatch&) = delete;
+
+ private:
+  const int descriptor_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+};
+
+TEST(data, pack_source_of_a_folder_names_links_to_nothing_and_opens_no_pipe) {
+  const TemporaryFolder folder;
+  const std::string tree = folder / "tree";
+  fs::create_directories(tree + "/ant");
+  write_bytes(tree + "/ant/a.jpg", jpeg(1));
+  fs::create_symlink("nowhere", tree + "/ant/b.jpg");
+  fs::create_symlink("c.jpg", tree + "/ant/c.jpg");
+  fs::create_symlink(folder / "unmounted/bee", tree + "/bee");
+  OpenWatch watch;
+  for (const char* pipe : {"/ant/d.jpg", "/ant/e"}) {
+    ASSERT_EQ(mkfifo((tree + pipe).c_str(), 0666), 0);
+    watch.add(tree + pipe);
+  }
+  const std::string no_file = ": neither a file nor a folder, but a pipe, socket or device";
+  const Names expected = {"/ant/b.jpg: a link to nothing", "/ant/c.jpg: a link to nothing", "/ant/d.jpg" + no_file,
+                          "/ant/e" + no_file, "/bee: a link to nothing"};
+  EXPECT_EQ(problems_of(source_of(tree), tree), expected);
+  PackOptions options{.input = tree, .split = "train", .output = folder / "out"};
+  EXPECT_EQ(error_of([&] { pack(options); }),
+            tree + "/ant/b.jpg: a link to nothing; --skip-bad leaves out what is bad");
+  options.skip_bad = true;
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.images, 1);
+  EXPECT_EQ(report.skipped.size(), expected.size());
+
+  for (const char* link : {"/b.jpg", "/c.jpg"}) fs::remove(tree + "/ant" + link);
+  write_bytes(folder / "labels.txt", text("a.jpg ant\n"));
+  const PackSource flat({.input = tree + "/ant", .inside = "", .labels = folder / "labels.txt", .classes = ""});
+  EXPECT_EQ(problems_of(flat, tree), (Names{"/ant/d.jpg" + no_file, "/ant/e" + no_file}));
+  EXPECT_FALSE(watch.saw_any());
+  const int opened = ::open((tree + "/ant/e").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  EXPECT_TRUE(watch.saw_any());
+  ::close(opened);
 }
 
 TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
@@ -330,9 +385,8 @@ TEST(data, pack_source_stray_images_beside_and_inside_class_folders_are_problems
 TEST(data, pack_source_inside_says_where_the_class_folders_lie) {
   const TemporaryFolder folder;
   const std::string archive = folder / "a.tar";
-  write_bytes(archive, tar_of({{"train/ant/a.jpg", jpeg(1)},
-                               {"train/bee/1/b.jpg", jpeg(2)},
-                               {"train/bee/2/c.jpg", jpeg(3)}}));
+  write_bytes(archive,
+              tar_of({{"train/ant/a.jpg", jpeg(1)}, {"train/bee/1/b.jpg", jpeg(2)}, {"train/bee/2/c.jpg", jpeg(3)}}));
   const auto classes = [&](const char* inside) {
     return PackSource({.input = archive, .inside = inside, .labels = "", .classes = ""}).class_names();
   };
