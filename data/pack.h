@@ -59,10 +59,11 @@ struct PackReport {
   std::vector<std::string> damaged;        ///< what was wrong with shards that it finished and that were packed again
   std::vector<BadImage> skipped;           ///< with skip_bad, in the order of their paths
   std::vector<std::string> ignored;        ///< neither JPEG nor PNG, nor named like one
+  std::vector<std::string> hidden;         ///< named .*, and so not looked into
 };
 
 /// Packs every JPEG and PNG (told by first bytes) that PackSource finds. A file named *.jpg, *.jpeg or *.png that is
-/// neither counts as a bad image; other files are ignored and reported, hidden ones passed over silently.
+/// neither counts as a bad image; other files are ignored and reported, hidden ones passed over and reported.
 ///
 /// Each image is decoded once, whole, to prove that it is good, and stored with its original bytes unless short_side or
 /// apply_exif ask for others. A sample's id is its place among the images sorted by class and name; the shards hold the

@@ -61,20 +61,6 @@ EntryKind kind_of(const fs::directory_entry& entry) {
   return entry.is_regular_file(cause) ? EntryKind::kFile : EntryKind::kNeither;
 }
 
-/// A folder's entries, sorted by name, without hidden ones.
-std::vector<fs::directory_entry> entries_of(const std::string& folder) {
-  std::vector<fs::directory_entry> entries;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      if (!entry.path().filename().string().starts_with('.')) entries.push_back(entry);
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
-  }
-  std::ranges::sort(entries, {}, [](const fs::directory_entry& entry) { return entry.path().string(); });
-  return entries;
-}
-
 std::string in_lower_case(std::string text) {
   std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
   return text;
@@ -123,13 +109,15 @@ bool lies_in(const std::string& path, const std::string& folder) {
   return folder.empty() || path == folder || path.starts_with(folder + "/");
 }
 
-/// Whether a file or one of the folders on the way to it is.
-bool is_hidden(const std::string& path) {
-  for (const fs::path& part : fs::path(path)) {
-    const std::string name = part.string();
-    if (name.starts_with('.') && name != "..") return true;
+/// The file or the first of the folders on the way to it that is hidden; "" where none is.
+std::string hidden_part(const std::string& path) {
+  for (std::size_t begin = 0; begin < path.size();) {
+    const std::size_t end = std::min(path.find('/', begin), path.size());
+    const std::string_view name = std::string_view(path).substr(begin, end - begin);
+    if (name.starts_with('.') && name != "..") return path.substr(0, end);
+    begin = end + 1;
   }
-  return false;
+  return "";
 }
 
 /// The lines of a text file, without what surrounds their words, nor the mark that some editors begin a file with.
@@ -233,6 +221,24 @@ PackSource::PackSource(const SourceOptions& options) : input_(options.input), in
 
 // ---- folders --------------------------------------------------------------------------------------------------------
 
+/// A folder's entries, sorted by name, without hidden ones.
+std::vector<fs::directory_entry> PackSource::entries_of(const std::string& folder) {
+  std::vector<fs::directory_entry> entries;
+  try {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with('.')) {
+        hidden_.push_back(entry.path().string());
+      } else {
+        entries.push_back(entry);
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
+  }
+  std::ranges::sort(entries, {}, [](const fs::directory_entry& entry) { return entry.path().string(); });
+  return entries;
+}
+
 /// Sorts an entry of the input that lies where images are expected.
 void PackSource::take(const fs::directory_entry& entry, const std::string& folder, std::vector<Found>& found) {
   const std::string path = entry.path().string(), file = entry.path().filename().string();
@@ -292,13 +298,17 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
   for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
   for (const std::string& name : listing.folders) {
     const std::string path = prefix + name;
-    if (!is_outside(path) && !is_hidden(path)) add_folders(path, contents.folders);
+    if (!is_outside(path) && hidden_part(path).empty()) add_folders(path, contents.folders);
   }
   FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   for (const TarEntry& entry : listing.entries) {
     const std::string path = prefix + entry.name, name = input_ + "/" + path;
     auto [parent, file] = split_path(path);
-    if (file.empty() || is_outside(parent) || is_hidden(path)) continue;
+    if (file.empty() || is_outside(parent)) continue;
+    if (const std::string hidden = hidden_part(path); !hidden.empty()) {
+      hidden_.push_back(input_ + "/" + hidden);
+      continue;
+    }
     add_folders(parent, contents.folders);
     stamp.bytes = entry.size;
     const bool is_image = is_named_like_image(file) || begins_like_image(*archive_, entry.offset, entry.size);
@@ -314,7 +324,7 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
   for (const DanglingLink& link : listing.dangling) {
     const std::string path = prefix + link.name, name = input_ + "/" + path;
     const auto [parent, file] = split_path(path);
-    if (is_outside(parent) || is_hidden(path)) continue;
+    if (is_outside(parent) || !hidden_part(path).empty()) continue;
     const bool matters =
         is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
     if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
@@ -466,6 +476,8 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
         {std::move(found[i].name), std::get<0>(key), found[i].offset, stamp.bytes, stamp.modified, stamp.changed});
   }
   std::ranges::sort(ignored_);
+  std::ranges::sort(hidden_);
+  hidden_.erase(std::ranges::unique(hidden_).begin(), hidden_.end());
 }
 
 std::vector<std::uint8_t> PackSource::read(const SourceImage& image) const {

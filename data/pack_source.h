@@ -46,7 +46,7 @@ class PackSource {
   ///   - with `labels`, the folder itself, or anywhere in the archive. LABEL is a class name or, with `classes`, a
   ///     number from 0.
   ///
-  /// A class may be without images. What is hidden is passed over. Throws IoError: what cannot be read, nothing to
+  /// A class may be without images. What is hidden is passed over and listed. Throws IoError: what cannot be read, nothing to
   /// pack, class folders in two folders of which neither lies in the other, a class that `classes` lacks, a line of
   /// `labels` without a label, a damaged header between archives.
   explicit PackSource(const SourceOptions& options);
@@ -54,6 +54,8 @@ class PackSource {
   const std::vector<std::string>& class_names() const { return class_names_; }
   const std::vector<SourceImage>& images() const { return images_; }
   const std::vector<std::string>& ignored() const { return ignored_; }  ///< what holds no images
+  /// Files and folders whose names begin with a dot, a folder once. They are not looked into, so may hold images.
+  const std::vector<std::string>& hidden() const { return hidden_; }
   /// What may hold images and is not packed: damaged parts of an archive, archives and folders where images are
   /// expected, images where classes are, images without a label, of a folder also links to nothing and pipes.
   const std::vector<BadImage>& problems() const { return problems_; }
@@ -66,6 +68,7 @@ class PackSource {
   struct Contents;
   std::vector<Found> find_in_class_folders();
   std::vector<Found> find_in_flat_folder();
+  std::vector<std::filesystem::directory_entry> entries_of(const std::string& folder);
   void take(const std::filesystem::directory_entry& entry, const std::string& folder, std::vector<Found>& found);
   std::vector<Found> find_in_archive(const SourceOptions& options);
   Contents list(const std::string& archive, std::uint64_t begin, std::uint64_t end, const std::string& folder);
@@ -79,7 +82,7 @@ class PackSource {
   std::unique_ptr<InputFile> archive_;  // none for a folder
   std::vector<std::string> class_names_;
   std::vector<SourceImage> images_;
-  std::vector<std::string> ignored_;
+  std::vector<std::string> ignored_, hidden_;
   std::vector<BadImage> problems_;
 };
 

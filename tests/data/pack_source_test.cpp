@@ -455,15 +455,16 @@ TEST(data, pack_source_names_the_damage_where_nothing_is_left) {
 TEST(data, pack_source_passes_over_what_is_hidden) {
   const TemporaryFolder folder;
   Bytes tar;
-  for (const char* name : {".git/a.jpg", "ant/.a.jpg", "./ant/a.jpg", "ant//b.jpg", "ant/./c.jpg"}) {
+  for (const char* name : {".git/a.jpg", ".git/b.jpg", "ant/.a.jpg", "./ant/a.jpg", "ant//b.jpg", "ant/./c.jpg"}) {
     append_tar_entry(tar, name, jpeg(1));
   }
   end_tar(tar);
   const std::string archive = folder / "a.tar";
   write_bytes(archive, tar);
-  EXPECT_EQ(listed(PackSource({.input = archive, .inside = "", .labels = "", .classes = ""}), archive),
-            (std::vector<std::pair<std::string, std::string>>{
-                {"ant/a.jpg", "ant"}, {"ant/b.jpg", "ant"}, {"ant/c.jpg", "ant"}}));
+  const PackSource source = source_of(archive);
+  EXPECT_EQ(listed(source, archive), (std::vector<std::pair<std::string, std::string>>{
+                                         {"ant/a.jpg", "ant"}, {"ant/b.jpg", "ant"}, {"ant/c.jpg", "ant"}}));
+  EXPECT_EQ(source.hidden(), (Names{archive + "/.git", archive + "/ant/.a.jpg"}));
 }
 
 TEST(data, pack_source_labels_must_fit_the_images) {

@@ -75,6 +75,7 @@ TEST(data, pack_keeps_every_image_under_its_label_and_id) {
                                                     tree.output + "/train-00001-of-00002.h5"}));
   EXPECT_EQ(report.ignored, (std::vector<std::string>{tree.input + "/boxes.csv", tree.input + "/dog/deeper",
                                                       tree.input + "/dog/notes.txt"}));
+  EXPECT_EQ(report.hidden, (std::vector<std::string>{tree.input + "/.git", tree.input + "/dog/.DS_Store"}));
   EXPECT_TRUE(report.skipped.empty());
   EXPECT_TRUE(report.empty_classes.empty());
   EXPECT_EQ(progress.back(), 6);
