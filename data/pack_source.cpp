@@ -14,8 +14,8 @@
 #include <tuple>
 #include <utility>
 
+#include "data/label_files.h"
 #include "data/shard.h"
-#include "data/shard_index.h"
 #include "data/tar.h"
 #include "kernels/base/error.h"
 
@@ -118,59 +118,6 @@ std::string hidden_part(const std::string& path) {
     begin = end + 1;
   }
   return "";
-}
-
-/// The lines of a text file, without what surrounds their words, nor the mark that some editors begin a file with.
-std::vector<std::string> lines_of(const std::string& path) {
-  constexpr std::array<std::uint8_t, 3> kByteOrderMark = {0xEF, 0xBB, 0xBF};
-  const std::vector<std::uint8_t> bytes = read_file(path);
-  std::span<const std::uint8_t> text(bytes);
-  if (text.size() >= 3 && std::ranges::equal(text.first(3), kByteOrderMark)) text = text.subspan(3);
-  std::vector<std::string> lines(1);
-  for (const std::uint8_t byte : text) {
-    if (byte == '\n') {
-      lines.emplace_back();
-    } else if (byte != '\r') {
-      lines.back() += static_cast<char>(byte);
-    }
-  }
-  for (std::string& line : lines) {
-    const std::size_t first = line.find_first_not_of(" \t"), last = line.find_last_not_of(" \t");
-    line = first == std::string::npos ? "" : line.substr(first, last - first + 1);
-  }
-  return lines;
-}
-
-std::vector<std::string> read_class_names(const std::string& path) {
-  std::vector<std::string> names;
-  if (path.ends_with(".h5")) {
-    names = read_shard_index(InputFile(path)).class_names;
-  } else {
-    for (const std::string& line : lines_of(path)) {
-      if (!line.empty()) names.push_back(line);
-    }
-  }
-  QM_CHECK(!names.empty(), IoError, path, ": names no classes");
-  const std::set<std::string> different(names.begin(), names.end());
-  QM_CHECK(different.size() == names.size(), IoError, path, ": names a class twice");
-  return names;
-}
-
-/// "NAME LABEL" lines as label by name.
-std::map<std::string, std::string> read_labels(const std::string& path) {
-  std::map<std::string, std::string> labels;
-  const std::vector<std::string> lines = lines_of(path);
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i].empty()) continue;
-    const std::size_t gap = lines[i].find_last_of(" \t");
-    QM_CHECK(gap != std::string::npos, IoError, path, ":", i + 1, ": expected NAME LABEL, got '", lines[i], "'");
-    std::string name = lines[i].substr(0, gap);
-    name.erase(name.find_last_not_of(" \t") + 1);
-    const bool is_new = labels.emplace(name, lines[i].substr(gap + 1)).second;
-    QM_CHECK(is_new, IoError, path, ":", i + 1, ": labels '", name, "' a second time");
-  }
-  QM_CHECK(!labels.empty(), IoError, path, ": labels no images");
-  return labels;
 }
 
 /// The classes found, sorted: by value where all are numbers.
@@ -452,8 +399,10 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
     }
     for (const std::string& name : unused)
       problems_.push_back({name, concat("labelled in ", options.labels, ", but not there")});
+    const std::string first_image = found.front().name;
     std::erase_if(found, [](const Found& file) { return file.file.empty(); });
-    QM_CHECK(!found.empty(), IoError, options.labels, ": labels none of the images in ", options.input);
+    QM_CHECK(!found.empty(), IoError, options.labels, ": labels none of the images in ", options.input, ": '",
+             labels.begin()->first, "' say, but not ", first_image);
     class_names_.clear();
   }
   if (!options.classes.empty()) {

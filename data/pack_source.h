@@ -16,8 +16,8 @@ namespace qm {
 struct SourceOptions {
   std::string input;    ///< a folder or a tar archive
   std::string inside;   ///< of a tar archive, only what lies under this path; "" = all
-  std::string labels;   ///< a text file of "NAME LABEL" lines for images that lie flat; "" = classes by folder
-  std::string classes;  ///< a shard, or a text file of one name a line: the classes in order; "" = those found, sorted
+  std::string labels;   ///< see read_labels(), for images that lie flat; "" = classes by folder
+  std::string classes;  ///< see read_class_names(): the classes in order; "" = those found, sorted
 };
 
 struct SourceImage {
@@ -43,12 +43,12 @@ class PackSource {
   ///     `inside` itself or where most images are; images beside or deeper inside them are problems;
   ///   - an archive that holds more archives than images: each inner one is a class, named like it without ".tar". All
   ///     must lie side by side;
-  ///   - with `labels`, the folder itself, or anywhere in the archive. LABEL is a class name or, with `classes`, a
-  ///     number from 0.
+  ///   - with `labels`, the folder itself, or anywhere in the archive. Images are told by their file names; LABEL is a
+  ///     class name or, with `classes`, a number from 0.
   ///
-  /// A class may be without images. What is hidden is passed over and listed. Throws IoError: what cannot be read, nothing to
-  /// pack, class folders in two folders of which neither lies in the other, a class that `classes` lacks, a line of
-  /// `labels` without a label, a damaged header between archives.
+  /// A class may be without images. What is hidden is passed over and listed. Throws IoError: what cannot be read,
+  /// nothing to pack, class folders in two folders of which neither lies in the other, a class that `classes` lacks, a
+  /// line of `labels` without a label, a damaged header between archives.
   explicit PackSource(const SourceOptions& options);
 
   const std::vector<std::string>& class_names() const { return class_names_; }

@@ -82,6 +82,10 @@ TEST(data, pack_source_archives_give_the_bytes_of_the_tree) {
   Bytes numbers = text("val_1.JPEG 0\nval_2.JPEG\t0\r\n\nval_3.JPEG 1\nval_4.JPEG 1\nval_5.JPEG 2\nval_6.JPEG 2");
   write_bytes(flat.labels, numbers);
   EXPECT_EQ(shard(flat), expected);
+  flat.output = archives.folder / "by-path";
+  numbers = text("val/val_1.JPEG 0\nval/val_2.JPEG 0\na/val_3.JPEG 1\nb/val_4.JPEG 1\n/val_5.JPEG 2\nval_6.JPEG 2");
+  write_bytes(flat.labels, numbers);
+  EXPECT_EQ(shard(flat), expected);
 }
 
 /// All that is wrong with a source, sorted: "PATH: cause", without the input's path before it.
@@ -477,12 +481,14 @@ TEST(data, pack_source_labels_must_fit_the_images) {
     return error_of([&] { pack(options); });
   };
   EXPECT_EQ(with("val_1.JPEG\n"), options.labels + ":1: expected NAME LABEL, got 'val_1.JPEG'");
-  EXPECT_EQ(with("a 1\na 2\n"), options.labels + ":2: labels 'a' a second time");
+  EXPECT_EQ(with("a 1\na 2\n"),
+            options.labels + ":2: labels 'a' a second time; files are told by their names without folders");
   EXPECT_NE(with("val_1.JPEG ant\n").find("val_2.JPEG: has no label"), std::string::npos);
   const std::string all = "val_1.JPEG 0\nval_2.JPEG 0\nval_3.JPEG 10\nval_4.JPEG 10\nval_5.JPEG 9\nval_6.JPEG 9\n";
   EXPECT_NE(with(all + "val_7.JPEG 9\n").find("val_7.JPEG: labelled in"), std::string::npos);
   options.skip_bad = true;
-  EXPECT_EQ(with("other.JPEG ant\n"), options.labels + ": labels none of the images in " + options.input);
+  EXPECT_EQ(with("other.JPEG ant\n"), concat(options.labels, ": labels none of the images in ", options.input,
+                                             ": 'other.JPEG' say, but not ", options.input, "/val_1.JPEG"));
   options.skip_bad = false;
   write_bytes(options.labels, text("\xEF\xBB\xBF" + all));
   EXPECT_EQ(pack(options).images, 6);
