@@ -44,7 +44,7 @@ struct PackOptions {
   std::uint64_t shard_bytes = std::uint64_t{1} << 30;
   std::int64_t short_side = 0;  ///< images with a longer short side are shrunk to it and stored as JPEG; 0 = off
   std::int64_t quality = 90;    ///< of images that are stored anew
-  bool apply_exif = false;      ///< JPEGs that are not upright are turned and stored anew; else EXIF is ignored
+  bool apply_exif = false;      ///< images that are not upright are turned and stored anew; else EXIF is ignored
   std::function<void(const PackPlan&)> announce{};      ///< called once, before the work starts
   std::function<void(const PackProgress&)> progress{};  ///< called now and then, from one thread
 };

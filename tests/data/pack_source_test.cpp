@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <iterator>
 
 #include "data/exif.h"
 #include "data/image.h"
@@ -573,6 +574,71 @@ TEST(data, exif_orientations_are_those_of_pil) {
     for (int pixel = 0; pixel < 6; ++pixel) digits += static_cast<char>('0' + turned.pixels[pixel * 3]);
     EXPECT_EQ(digits, expected[orientation - 1]) << orientation;
   }
+}
+
+/// A TIFF directory of one entry: orientation 6.
+const Bytes kTiff = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0};
+
+TEST(data, exif_is_found_behind_bytes_that_fill_the_space_before_a_marker) {
+  Bytes segment = {0xff, 0xe1, 0, static_cast<std::uint8_t>(8 + kTiff.size()), 'E', 'x', 'i', 'f', 0, 0};
+  segment.insert(segment.end(), kTiff.begin(), kTiff.end());
+  for (const std::size_t fill : {0u, 1u, 2u, 7u}) {
+    Bytes bytes = jpeg(1);
+    bytes.insert(bytes.begin() + 2, segment.begin(), segment.end());
+    bytes.insert(bytes.begin() + 2, fill, 0xff);
+    EXPECT_EQ(exif_orientation(bytes), 6) << fill;
+    EXPECT_NO_THROW(decode_image(bytes));
+  }
+  EXPECT_EQ(exif_orientation(Bytes(100, 0xff)), 1);
+  Bytes endless = {0xff, 0xd8};
+  endless.resize(100, 0xff);
+  EXPECT_EQ(exif_orientation(endless), 1);
+}
+
+/// kTiff as a chunk, with what some programs put before it.
+Bytes exif_chunk(bool prefixed) {
+  Bytes data = kTiff;
+  if (prefixed) data.insert(data.begin(), {'E', 'x', 'i', 'f', 0, 0});
+  const Bytes checksum = prefixed ? Bytes{0x19, 0x0f, 0x88, 0xab} : Bytes{0xd6, 0x67, 0x4b, 0x69};
+  Bytes chunk = {0, 0, 0, static_cast<std::uint8_t>(data.size()), 'e', 'X', 'I', 'f'};
+  for (const Bytes& part : {data, checksum}) std::ranges::copy(part, std::back_inserter(chunk));
+  return chunk;
+}
+
+// PIL's exif_transpose turns all of these.
+TEST(data, exif_of_a_png_is_found_before_and_behind_its_pixels) {
+  const Bytes png = encode_png(slope_image(20, 25, 1));
+  constexpr std::size_t kHeaderEnd = 33, kTrailer = 12;
+  EXPECT_EQ(exif_orientation(png), 1);
+  for (const bool prefixed : {false, true}) {
+    const Bytes chunk = exif_chunk(prefixed);
+    for (const std::size_t place : {kHeaderEnd, png.size() - kTrailer}) {
+      Bytes bytes = png;
+      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(place), chunk.begin(), chunk.end());
+      EXPECT_EQ(exif_orientation(bytes), 6) << place;
+      EXPECT_NO_THROW(decode_image(bytes));
+      for (std::size_t size = 0; size < place + chunk.size(); ++size) {
+        EXPECT_EQ(exif_orientation(std::span(bytes).first(size)), 1) << size;
+      }
+      bytes[place] = 0xff;  // of the length
+      EXPECT_EQ(exif_orientation(bytes), 1);
+    }
+  }
+}
+
+TEST(data, pack_turns_a_png_when_asked) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "in/ant");
+  Bytes png = encode_png(slope_image(20, 25, 1));
+  const Bytes chunk = exif_chunk(false);
+  png.insert(png.end() - 12, chunk.begin(), chunk.end());
+  write_bytes(folder / "in/ant/a.JPEG", png);
+  PackOptions options{.input = folder / "in", .split = "train", .output = folder / "out"};
+  options.apply_exif = true;
+  pack(options);
+  Bytes packed;
+  ShardSet(options.output, "train").read(0, packed);
+  EXPECT_EQ(packed, encode_jpeg(upright(decode_image(png), 6), 90));
 }
 
 TEST(data, exif_that_makes_no_sense_is_upright) {
