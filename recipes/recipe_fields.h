@@ -42,7 +42,7 @@ inline constexpr RealRange kBelowOne{0, 1, false, true};
 /// Wide enough for whatever trains, and so far from where numbers overflow or vanish that nothing has to be checked
 /// later.
 inline constexpr RealRange kPixelMean{0, 1};
-inline constexpr RealRange kPixelDeviation{0, 1e3, true};  // too small a one shows: the first step is not finite
+inline constexpr RealRange kPixelDeviation{1e-3, 1e3};  // a quarter of a grey level: no images differ by less
 inline constexpr RealRange kArea{1e-3, 1};
 inline constexpr RealRange kAspectRatio{1e-2, 1e2};
 inline constexpr RealRange kJitter{0, 10};
