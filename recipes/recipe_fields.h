@@ -55,6 +55,7 @@ inline constexpr std::array<std::string_view, 3> kCropNames{"none", "pad", "resi
 inline constexpr std::array<std::string_view, 2> kShuffleNames{"full", "window"};
 inline constexpr std::array<std::string_view, 3> kEraseFillNames{"const", "rand", "pixel"};
 inline constexpr std::array<std::string_view, 3> kMixModeNames{"batch", "pair", "elem"};
+inline constexpr std::array<std::string_view, 2> kEvalResamplingNames{"bilinear", "bicubic"};
 
 template <class Enum>
 struct EnumNames;
@@ -169,7 +170,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("eval.batch", eval.batch, kAnyCount);
   visitor.alternative(eval.crop_pct == 0, "eval.resize", eval.resize, IntegerRange{0, 1 << 16});
   visitor.alternative(eval.crop_pct > 0, "eval.crop_pct", eval.crop_pct, kCropShare);
-  visitor.field("eval.interpolation", eval.interpolation);
+  visitor.field("eval.interpolation", eval.interpolation, Choices(kEvalResamplingNames));
 
   auto& checkpoint = recipe.checkpoint;
   visitor.field("checkpoint.every_steps", checkpoint.every_steps, kAnyCount);

@@ -463,8 +463,10 @@ TEST(recipes, impossible_augmentation) {
             "r.toml:12: augment.color_jitter: expected a hue, the fourth number, of at most 0.5, got 0.6");
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 72\ncrop_pct = 0.9\n"),
             "r.toml:13: eval.crop_pct: cannot be given together with eval.resize");
-  EXPECT_EQ(error_of(kMinimal + "[eval]\ninterpolation = \"random\"\n"),
-            "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"random\"");
+  for (const std::string name : {"random", "nearest"}) {
+    EXPECT_EQ(error_of(kMinimal + "[eval]\ninterpolation = \"" + name + "\"\n"),
+              "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"" + name + "\"");
+  }
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 63\n"),
             "r.toml:12: eval.resize: expected 0 or at least the 64 pixels of model.image_size, got 63");
 }
