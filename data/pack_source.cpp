@@ -45,7 +45,7 @@ constexpr const char* kUnreadArchive = "an archive where images are expected: wh
 constexpr const char* kUnreadFolder = "a folder where images are expected: what it holds is not read";
 constexpr const char* kNoClassFolder = "lies in no class folder";
 constexpr const char* kLinkToNothing = "a link to nothing";
-constexpr const char* kNoFile = "neither a file nor a folder, but a pipe, socket or device";
+constexpr const char* kNoFile = "not a regular file";
 
 enum class EntryKind { kFile, kFolder, kLinkToNothing, kNeither };
 
