@@ -1,6 +1,10 @@
 #include "data/exif.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+
+#include "data/shard.h"
 
 namespace qm {
 namespace {
@@ -36,23 +40,54 @@ int orientation_of(Bytes tiff_bytes) {
   return 1;
 }
 
-}  // namespace
+constexpr std::array<std::uint8_t, 6> kExif = {'E', 'x', 'i', 'f', 0, 0};
 
-int exif_orientation(Bytes jpeg) {
-  static constexpr std::uint8_t kExif[] = {'E', 'x', 'i', 'f', 0, 0};
+bool begins_with(Bytes bytes, Bytes start) {
+  return bytes.size() >= start.size() && std::ranges::equal(bytes.first(start.size()), start);
+}
+
+/// What a JPEG's first APP1 segment of EXIF holds, before the first scan; empty where there is none.
+Bytes tiff_of_jpeg(Bytes jpeg) {
   constexpr std::uint8_t kApp1 = 0xe1, kStartOfScan = 0xda;
-  if (jpeg.size() < 2 || jpeg[0] != 0xff || jpeg[1] != 0xd8) return 1;
   std::size_t at = 2;
   while (jpeg.size() - at >= 4 && jpeg[at] == 0xff && jpeg[at + 1] != kStartOfScan) {
+    if (jpeg[at + 1] == 0xff) {  // any number of these may fill the space before a marker
+      ++at;
+      continue;
+    }
     const std::size_t length = std::size_t{jpeg[at + 2]} << 8 | jpeg[at + 3];
-    if (length < 2 || length > jpeg.size() - at - 2) return 1;
+    if (length < 2 || length > jpeg.size() - at - 2) return {};
     const Bytes payload = jpeg.subspan(at + 4, length - 2);
-    const bool is_exif =
-        jpeg[at + 1] == kApp1 && payload.size() > sizeof kExif && std::memcmp(payload.data(), kExif, sizeof kExif) == 0;
-    if (is_exif) return orientation_of(payload.subspan(sizeof kExif));
+    if (jpeg[at + 1] == kApp1 && begins_with(payload, kExif)) return payload.subspan(kExif.size());
     at += 2 + length;
   }
-  return 1;
+  return {};
+}
+
+/// What a PNG's eXIf chunk holds, which may lie behind the pixels; empty where there is none.
+Bytes tiff_of_png(Bytes png) {
+  static constexpr std::array<std::uint8_t, 4> kType = {'e', 'X', 'I', 'f'};
+  constexpr std::size_t kSignature = 8, kAround = 12;  // length and type before a chunk's data, a checksum behind them
+  png = png.subspan(kSignature);
+  while (png.size() >= kAround) {
+    const std::size_t length = Tiff{png, false}.number(0, 4);
+    if (length > png.size() - kAround) return {};
+    Bytes data = png.subspan(8, length);
+    if (begins_with(png.subspan(4), kType)) {
+      while (begins_with(data, kExif)) data = data.subspan(kExif.size());  // some programs put it there too
+      return data;
+    }
+    png = png.subspan(kAround + length);
+  }
+  return {};
+}
+
+}  // namespace
+
+int exif_orientation(Bytes encoded) {
+  const auto encoding = encoding_of(encoded);
+  if (!encoding) return 1;
+  return orientation_of(*encoding == Encoding::kJpeg ? tiff_of_jpeg(encoded) : tiff_of_png(encoded));
 }
 
 Image upright(const Image& image, int orientation) {

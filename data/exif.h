@@ -8,8 +8,8 @@
 
 namespace qm {
 
-/// The orientation tag of a JPEG, 1 (upright) to 8; 1 where there is none or it makes no sense. Never throws.
-int exif_orientation(std::span<const std::uint8_t> jpeg);
+/// The EXIF orientation of a JPEG or PNG, 1 (upright) to 8; 1 where there is none or it makes no sense. Never throws.
+int exif_orientation(std::span<const std::uint8_t> encoded);
 
 /// The image turned and mirrored to be upright, as PIL's ImageOps.exif_transpose does.
 Image upright(const Image& image, int orientation);

@@ -176,6 +176,7 @@ class Packer {
         per_class_(source.class_names().size()) {
     report_.class_names = source.class_names();
     report_.ignored = source.ignored();
+    report_.hidden = source.hidden();
     for (const BadImage& problem : source.problems()) skip(problem);
     plan_.images = static_cast<std::int64_t>(order_.size());
     plan_.classes = static_cast<std::int64_t>(per_class_.size());
@@ -387,7 +388,7 @@ class Packer {
   }
 
   void skip(const BadImage& bad) {
-    QM_CHECK(options_.skip_bad, IoError, bad.path, ": ", bad.cause);
+    QM_CHECK(options_.skip_bad, IoError, bad.path, ": ", bad.cause, "; --skip-bad leaves out what is bad");
     report_.skipped.push_back(bad);
   }
 

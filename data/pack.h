@@ -44,7 +44,7 @@ struct PackOptions {
   std::uint64_t shard_bytes = std::uint64_t{1} << 30;
   std::int64_t short_side = 0;  ///< images with a longer short side are shrunk to it and stored as JPEG; 0 = off
   std::int64_t quality = 90;    ///< of images that are stored anew
-  bool apply_exif = false;      ///< JPEGs that are not upright are turned and stored anew; else EXIF is ignored
+  bool apply_exif = false;      ///< images that are not upright are turned and stored anew; else EXIF is ignored
   std::function<void(const PackPlan&)> announce{};      ///< called once, before the work starts
   std::function<void(const PackProgress&)> progress{};  ///< called now and then, from one thread
 };
@@ -59,10 +59,11 @@ struct PackReport {
   std::vector<std::string> damaged;        ///< what was wrong with shards that it finished and that were packed again
   std::vector<BadImage> skipped;           ///< with skip_bad, in the order of their paths
   std::vector<std::string> ignored;        ///< neither JPEG nor PNG, nor named like one
+  std::vector<std::string> hidden;         ///< named .*, and so not looked into
 };
 
 /// Packs every JPEG and PNG (told by first bytes) that PackSource finds. A file named *.jpg, *.jpeg or *.png that is
-/// neither counts as a bad image; other files are ignored and reported, hidden ones passed over silently.
+/// neither counts as a bad image; other files are ignored and reported, hidden ones passed over and reported.
 ///
 /// Each image is decoded once, whole, to prove that it is good, and stored with its original bytes unless short_side or
 /// apply_exif ask for others. A sample's id is its place among the images sorted by class and name; the shards hold the

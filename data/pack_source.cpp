@@ -14,8 +14,8 @@
 #include <tuple>
 #include <utility>
 
+#include "data/label_files.h"
 #include "data/shard.h"
-#include "data/shard_index.h"
 #include "data/tar.h"
 #include "kernels/base/error.h"
 
@@ -44,26 +44,21 @@ namespace {
 constexpr const char* kUnreadArchive = "an archive where images are expected: what it holds is not read";
 constexpr const char* kUnreadFolder = "a folder where images are expected: what it holds is not read";
 constexpr const char* kNoClassFolder = "lies in no class folder";
+constexpr const char* kLinkToNothing = "a link to nothing";
+constexpr const char* kNoFile = "not a regular file";
+
+enum class EntryKind { kFile, kFolder, kLinkToNothing, kNeither };
 
 /// Of an entry that is no link, what the folder's listing says: to ask for each of a million files may take minutes.
-bool is_folder(const fs::directory_entry& entry) {
+EntryKind kind_of(const fs::directory_entry& entry) {
   std::error_code cause;
-  QM_CHECK(entry.exists(cause), IoError, entry.path().string(), ": cannot be read: ", cause.message());
-  return entry.is_directory(cause);
-}
-
-/// A folder's entries, sorted by name, without hidden ones.
-std::vector<fs::directory_entry> entries_of(const std::string& folder) {
-  std::vector<fs::directory_entry> entries;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      if (!entry.path().filename().string().starts_with('.')) entries.push_back(entry);
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
-  }
-  std::ranges::sort(entries, {}, [](const fs::directory_entry& entry) { return entry.path().string(); });
-  return entries;
+  const bool exists = entry.exists(cause);
+  const bool is_absent = cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory ||
+                         cause == std::errc::too_many_symbolic_link_levels;
+  if (is_absent) return EntryKind::kLinkToNothing;
+  QM_CHECK(exists, IoError, entry.path().string(), ": cannot be read: ", cause.message());
+  if (entry.is_directory(cause)) return EntryKind::kFolder;
+  return entry.is_regular_file(cause) ? EntryKind::kFile : EntryKind::kNeither;
 }
 
 std::string in_lower_case(std::string text) {
@@ -93,10 +88,8 @@ bool begins_like_image(const InputFile& file, std::uint64_t offset, std::uint64_
   return encoding_of(start).has_value();
 }
 
-bool begins_like_image(const fs::directory_entry& entry) {
-  std::error_code gone;
-  if (!entry.is_regular_file(gone)) return false;
-  const InputFile file(entry.path().string());
+bool begins_like_image(const std::string& path) {
+  const InputFile file(path);
   return begins_like_image(file, 0, file.size());
 }
 
@@ -111,66 +104,20 @@ void add_folders(std::string path, std::set<std::string>& folders) {
   while (!path.empty() && folders.insert(path).second) path = split_path(path).first;
 }
 
-/// Whether a file or one of the folders on the way to it is.
-bool is_hidden(const std::string& path) {
-  for (const fs::path& part : fs::path(path)) {
-    const std::string name = part.string();
-    if (name.starts_with('.') && name != "..") return true;
-  }
-  return false;
+/// Whether a path is `folder`, or lies anywhere under it.
+bool lies_in(const std::string& path, const std::string& folder) {
+  return folder.empty() || path == folder || path.starts_with(folder + "/");
 }
 
-/// The lines of a text file, without what surrounds their words, nor the mark that some editors begin a file with.
-std::vector<std::string> lines_of(const std::string& path) {
-  constexpr std::array<std::uint8_t, 3> kByteOrderMark = {0xEF, 0xBB, 0xBF};
-  const std::vector<std::uint8_t> bytes = read_file(path);
-  std::span<const std::uint8_t> text(bytes);
-  if (text.size() >= 3 && std::ranges::equal(text.first(3), kByteOrderMark)) text = text.subspan(3);
-  std::vector<std::string> lines(1);
-  for (const std::uint8_t byte : text) {
-    if (byte == '\n') {
-      lines.emplace_back();
-    } else if (byte != '\r') {
-      lines.back() += static_cast<char>(byte);
-    }
+/// The file or the first of the folders on the way to it that is hidden; "" where none is.
+std::string hidden_part(const std::string& path) {
+  for (std::size_t begin = 0; begin < path.size();) {
+    const std::size_t end = std::min(path.find('/', begin), path.size());
+    const std::string_view name = std::string_view(path).substr(begin, end - begin);
+    if (name.starts_with('.') && name != "..") return path.substr(0, end);
+    begin = end + 1;
   }
-  for (std::string& line : lines) {
-    const std::size_t first = line.find_first_not_of(" \t"), last = line.find_last_not_of(" \t");
-    line = first == std::string::npos ? "" : line.substr(first, last - first + 1);
-  }
-  return lines;
-}
-
-std::vector<std::string> read_class_names(const std::string& path) {
-  std::vector<std::string> names;
-  if (path.ends_with(".h5")) {
-    names = read_shard_index(InputFile(path)).class_names;
-  } else {
-    for (const std::string& line : lines_of(path)) {
-      if (!line.empty()) names.push_back(line);
-    }
-  }
-  QM_CHECK(!names.empty(), IoError, path, ": names no classes");
-  const std::set<std::string> different(names.begin(), names.end());
-  QM_CHECK(different.size() == names.size(), IoError, path, ": names a class twice");
-  return names;
-}
-
-/// "NAME LABEL" lines as label by name.
-std::map<std::string, std::string> read_labels(const std::string& path) {
-  std::map<std::string, std::string> labels;
-  const std::vector<std::string> lines = lines_of(path);
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i].empty()) continue;
-    const std::size_t gap = lines[i].find_last_of(" \t");
-    QM_CHECK(gap != std::string::npos, IoError, path, ":", i + 1, ": expected NAME LABEL, got '", lines[i], "'");
-    std::string name = lines[i].substr(0, gap);
-    name.erase(name.find_last_not_of(" \t") + 1);
-    const bool is_new = labels.emplace(name, lines[i].substr(gap + 1)).second;
-    QM_CHECK(is_new, IoError, path, ":", i + 1, ": labels '", name, "' a second time");
-  }
-  QM_CHECK(!labels.empty(), IoError, path, ": labels no images");
-  return labels;
+  return "";
 }
 
 /// The classes found, sorted: by value where all are numbers.
@@ -221,16 +168,37 @@ PackSource::PackSource(const SourceOptions& options) : input_(options.input), in
 
 // ---- folders --------------------------------------------------------------------------------------------------------
 
+/// A folder's entries, sorted by name, without hidden ones.
+std::vector<fs::directory_entry> PackSource::entries_of(const std::string& folder) {
+  std::vector<fs::directory_entry> entries;
+  try {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with('.')) {
+        hidden_.push_back(entry.path().string());
+      } else {
+        entries.push_back(entry);
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw IoError(concat(folder, ": cannot read the folder: ", error.code().message()));
+  }
+  std::ranges::sort(entries, {}, [](const fs::directory_entry& entry) { return entry.path().string(); });
+  return entries;
+}
+
 /// Sorts an entry of the input that lies where images are expected.
 void PackSource::take(const fs::directory_entry& entry, const std::string& folder, std::vector<Found>& found) {
   const std::string path = entry.path().string(), file = entry.path().filename().string();
-  if (is_folder(entry)) {
+  const EntryKind kind = kind_of(entry);
+  if (kind == EntryKind::kFolder) {
     if (entries_of(path).empty()) {
       ignored_.push_back(path);
     } else {
       problems_.push_back({path, kUnreadFolder});
     }
-  } else if (is_named_like_image(file) || begins_like_image(entry)) {
+  } else if (kind != EntryKind::kFile) {  // never opened: a pipe would be read from
+    problems_.push_back({path, kind == EntryKind::kNeither ? kNoFile : kLinkToNothing});
+  } else if (is_named_like_image(file) || begins_like_image(path)) {
     found.push_back({folder, file, path, 0, stamp_of(path).value_or(FileStamp{})});
   } else if (!archive_suffix(file).empty()) {
     problems_.push_back({path, kUnreadArchive});
@@ -242,7 +210,7 @@ void PackSource::take(const fs::directory_entry& entry, const std::string& folde
 std::vector<PackSource::Found> PackSource::find_in_class_folders() {
   std::vector<Found> found, flat;
   for (const fs::directory_entry& entry : entries_of(input_)) {
-    if (!is_folder(entry)) {
+    if (kind_of(entry) != EntryKind::kFolder) {
       take(entry, "", flat);
       continue;
     }
@@ -271,21 +239,23 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
                                       const std::string& folder) {
   const TarListing listing = list_tar(*archive_, begin, end);
   const std::string prefix = folder.empty() ? "" : folder + "/";
-  const auto is_outside = [&](const std::string& path) {
-    return !inside_.empty() && path != inside_ && !path.starts_with(inside_ + "/");
-  };
+  const auto is_outside = [&](const std::string& path) { return !lies_in(path, inside_); };
   Contents contents;
   contents.damaged_header = listing.damaged_header;
   for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
   for (const std::string& name : listing.folders) {
     const std::string path = prefix + name;
-    if (!is_outside(path) && !is_hidden(path)) add_folders(path, contents.folders);
+    if (!is_outside(path) && hidden_part(path).empty()) add_folders(path, contents.folders);
   }
   FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   for (const TarEntry& entry : listing.entries) {
     const std::string path = prefix + entry.name, name = input_ + "/" + path;
     auto [parent, file] = split_path(path);
-    if (file.empty() || is_outside(parent) || is_hidden(path)) continue;
+    if (file.empty() || is_outside(parent)) continue;
+    if (const std::string hidden = hidden_part(path); !hidden.empty()) {
+      hidden_.push_back(input_ + "/" + hidden);
+      continue;
+    }
     add_folders(parent, contents.folders);
     stamp.bytes = entry.size;
     const bool is_image = is_named_like_image(file) || begins_like_image(*archive_, entry.offset, entry.size);
@@ -301,7 +271,7 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
   for (const DanglingLink& link : listing.dangling) {
     const std::string path = prefix + link.name, name = input_ + "/" + path;
     const auto [parent, file] = split_path(path);
-    if (is_outside(parent) || is_hidden(path)) continue;
+    if (is_outside(parent) || !hidden_part(path).empty()) continue;
     const bool matters =
         is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
     if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
@@ -330,34 +300,56 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
   return std::move(contents.images);
 }
 
-/// The folders that images lie in are the classes, and so are those beside them.
+/// The folders in `place` that images lie in are the classes, and so are those beside them.
 void PackSource::take_class_folders(Contents& contents) {
   std::vector<Found>& images = contents.images;
   const auto is_flat = [](const Found& image) { return image.folder.empty(); };
   QM_CHECK(!std::ranges::all_of(images, is_flat), IoError, images.front().name, ": ", kNoClassFolder,
            "; images that lie flat need labels");
-  for (const Found& image : images) {
-    if (is_flat(image)) problems_.push_back({image.name, kNoClassFolder});
-  }
-  std::erase_if(images, is_flat);
-  std::set<std::string> parents;
+  const std::string place = place_of_classes(images);
+  std::set<std::string> unread;
   for (Found& image : images) {
     auto [parent, folder] = split_path(image.folder);
-    parents.insert(std::move(parent));
-    image.folder = std::move(folder);
+    if (is_flat(image) || !lies_in(parent, place)) {
+      problems_.push_back({image.name, kNoClassFolder});
+      image.folder.clear();
+    } else if (parent != place) {
+      const std::size_t class_end = image.folder.find('/', place.empty() ? 0 : place.size() + 1);
+      unread.insert(image.folder.substr(0, image.folder.find('/', class_end + 1)));
+      image.folder.clear();
+    } else {
+      image.folder = std::move(folder);
+    }
   }
-  check_side_by_side(parents);
+  for (const std::string& folder : unread) problems_.push_back({input_ + "/" + folder, kUnreadFolder});
+  std::erase_if(images, is_flat);
   for (const std::string& path : contents.folders) {
     auto [parent, folder] = split_path(path);
-    if (parents.contains(parent)) class_names_.push_back(std::move(folder));
+    if (parent == place) class_names_.push_back(std::move(folder));
   }
+}
+
+/// Where the class folders lie side by side: in `inside` if it has some, else where most images are. The others lie
+/// beside or in class folders, unless it is neither: then they are classes too, such as those of another split.
+std::string PackSource::place_of_classes(const std::vector<Found>& images) const {
+  std::map<std::string, std::size_t> count;  // of images, by the folder that theirs lies in
+  for (const Found& image : images) {
+    if (!image.folder.empty()) ++count[split_path(image.folder).first];
+  }
+  const auto images_in = [](const auto& entry) { return entry.second; };
+  const std::string most = std::ranges::max_element(count, {}, images_in)->first;
+  const std::string place = !inside_.empty() && count.contains(inside_) ? inside_ : most;
+  for (const auto& [other, images_there] : count) {
+    if (!lies_in(place, other) && !lies_in(other, place)) refuse_places(place, other);
+  }
+  return place;
 }
 
 /// The archives are the classes, also those without images.
 std::vector<PackSource::Found> PackSource::find_in_inner_archives(const std::vector<Found>& archives) {
   std::set<std::string> parents;
   for (const Found& archive : archives) parents.insert(archive.folder);
-  check_side_by_side(parents);
+  if (parents.size() > 1) refuse_places(*parents.begin(), *parents.rbegin());
   std::vector<Found> images;
   for (const Found& archive : archives) {
     const std::string_view suffix = archive_suffix(archive.file);
@@ -378,9 +370,9 @@ std::vector<PackSource::Found> PackSource::find_in_inner_archives(const std::vec
   return images;
 }
 
-void PackSource::check_side_by_side(const std::set<std::string>& parents) const {
-  QM_CHECK(parents.size() <= 1, IoError, input_, ": holds classes under '", *parents.begin(), "' and '",
-           *parents.rbegin(), "'; choose those inside one of them");
+void PackSource::refuse_places(const std::string& one, const std::string& other) const {
+  throw IoError(concat(input_, ": holds classes under '", std::min(one, other), "' and '", std::max(one, other),
+                       "'; --inside chooses one of them"));
 }
 
 // ---- labels ---------------------------------------------------------------------------------------------------------
@@ -407,8 +399,10 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
     }
     for (const std::string& name : unused)
       problems_.push_back({name, concat("labelled in ", options.labels, ", but not there")});
+    const std::string first_image = found.front().name;
     std::erase_if(found, [](const Found& file) { return file.file.empty(); });
-    QM_CHECK(!found.empty(), IoError, options.labels, ": labels none of the images in ", options.input);
+    QM_CHECK(!found.empty(), IoError, options.labels, ": labels none of the images in ", options.input, ": '",
+             labels.begin()->first, "' say, but not ", first_image);
     class_names_.clear();
   }
   if (!options.classes.empty()) {
@@ -431,6 +425,8 @@ void PackSource::assign_labels(const SourceOptions& options, std::vector<Found> 
         {std::move(found[i].name), std::get<0>(key), found[i].offset, stamp.bytes, stamp.modified, stamp.changed});
   }
   std::ranges::sort(ignored_);
+  std::ranges::sort(hidden_);
+  hidden_.erase(std::ranges::unique(hidden_).begin(), hidden_.end());
 }
 
 std::vector<std::uint8_t> PackSource::read(const SourceImage& image) const {

@@ -75,6 +75,7 @@ void print_report(const PackReport& report, const PackOptions& options) {
   const auto itself = [](const std::string& text) { return text; };
   print_some(report.skipped, "Skipped", [](const BadImage& bad) { return concat(bad.path, ": ", bad.cause); });
   print_some(report.ignored, "Files ignored, neither JPEG nor PNG", itself);
+  print_some(report.hidden, "Hidden and passed over, whatever they hold", itself);
   print_some(report.empty_classes, "Classes without images", itself);
   print_some(report.damaged, "Shards of an earlier run that are damaged by now, and were packed again", itself);
   std::cout << options.split << ": " << report.images << " images of " << report.class_names.size() << " classes, "

@@ -40,7 +40,7 @@ int run_train(std::span<const std::string> arguments, const Environment& environ
   line.flag("allow-change", allow_change, "resume with another recipe or other data; the log says what differs");
   line.flag("log-samples", log_samples, "write which samples each step took to samples-<rank>.txt");
   line.option("init", "FILE", init,
-              "checkpoint whose weights a new run starts from; the head anew where the classes are others");
+              "checkpoint whose weights a run starts from unless it resumes; the head anew where the classes are others");
   line.option("profile-steps", "A:B", profile_steps,
               "record these steps alone, under nsys profile --capture-range=cudaProfilerApi; with train.graph=false they\n"
               "show a range an operation");

@@ -130,13 +130,13 @@ void Trainer::open_run_folder(const TrainOptions& options) {
     QM_CHECK(options.resume || !folder_->has_checkpoints(), ConfigError, folder_->path(),
              ": already holds checkpoints; --resume continues that run, another --run starts a new one");
     folder_->remove_leftovers();
-    const std::int64_t logged_steps = options.resume ? resume_from_newest(options.allow_change) : 0;
-    if (!options.init.empty() && state_.step == 0) {
+    const std::optional<std::int64_t> logged_steps = options.resume ? resume_from_newest(options) : std::nullopt;
+    if (!options.init.empty() && !logged_steps) {
       if (initial_report_.empty()) take_initial_weights(options.init);
       for (const std::string& line : initial_report_) folder_->log(line);
     }
     folder_->truncate_metrics(state_.metrics_lines);
-    folder_->truncate_samples(logged_steps);
+    folder_->truncate_samples(logged_steps.value_or(0));
     folder_->write_recipe(recipe_.to_toml());
   }
   share_state_with_ranks();
@@ -154,12 +154,12 @@ void Trainer::take_initial_weights(const std::string& checkpoint) {
   if (step_.optimizer().ema().defined()) step_.optimizer().ema().copy_from(values);
 }
 
-/// The steps done, as they were counted until now.
-std::int64_t Trainer::resume_from_newest(bool allow_change) {
+/// The steps done, as they were counted until now; nothing where there is no checkpoint.
+std::optional<std::int64_t> Trainer::resume_from_newest(const TrainOptions& options) {
   const auto found = newest_good_checkpoint(*folder_);
   if (!found) {
     folder_->log(folder_->path() + ": no checkpoint yet, starting at step 0");
-    return 0;
+    return std::nullopt;
   }
   const Checkpoint& checkpoint = found->checkpoint;
   const ParameterStore& parameters = network_.parameters;
@@ -175,7 +175,7 @@ std::int64_t Trainer::resume_from_newest(bool allow_change) {
                              "new run from what fits)",
                              differences, "; ", names_and_shapes));
   }
-  QM_CHECK(differences.empty() || allow_change, ConfigError, found->path,
+  QM_CHECK(differences.empty() || options.allow_change, ConfigError, found->path,
            ": cannot be resumed with another recipe or data unless --allow-change asks for it", differences);
   AdamW& optimizer = step_.optimizer();
   load_named_tensors(checkpoint.exp_avg, parameters, optimizer.exp_avg(), "optimizer/exp_avg", found->path);
@@ -192,6 +192,9 @@ std::int64_t Trainer::resume_from_newest(bool allow_change) {
   state_.val_digest = own.val_digest;
   saved_step_ = found->newest_step;
   folder_->log(concat("resuming from ", found->path, " at step ", state_.step));
+  if (!options.init.empty()) {  // as of a job that is queued again with the same command line
+    folder_->log(concat("--init ", options.init, ": not used, since the run goes on with the weights of ", found->path));
+  }
   if (!differences.empty()) folder_->log("another run from here on" + differences);
   take_best_of(*found);
   move_to_other_batches(checkpoint.state.global_batch);

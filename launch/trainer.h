@@ -7,6 +7,7 @@
 
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,9 @@ struct TrainOptions {
   bool allow_change = false;  ///< resume although recipe or data differ from the checkpoint's
   Device device;
   std::int64_t profile_first = 0, profile_last = 0;  ///< steps, counted from 1, that a profiler records; 0 = none
-  std::string init{};  ///< checkpoint whose weights a new run starts from; "" = the recipe's seed
+  /// Checkpoint whose weights a new run starts from; "" = the recipe's seed. A run that resumes from a checkpoint of its
+  /// own keeps to that, and the log says so.
+  std::string init{};
 };
 
 class Trainer {
@@ -48,7 +51,7 @@ class Trainer {
  private:
   void open_run_folder(const TrainOptions& options);
   void take_initial_weights(const std::string& checkpoint);
-  std::int64_t resume_from_newest(bool allow_change);
+  std::optional<std::int64_t> resume_from_newest(const TrainOptions& options);
   void take_best_of(const FoundCheckpoint& found);
   void move_to_other_batches(std::int64_t saved_global_batch);
   void share_state_with_ranks();

@@ -188,9 +188,6 @@ class CombinationChecker {
     if (resize != 0 && given("eval.crop_pct")) {
       fail({"eval.crop_pct"}, "cannot be given together with eval.resize");
     }
-    if (recipe_.eval.interpolation == Resampling::kRandom) {
-      fail({"eval.interpolation"}, "expected \"bilinear\" or \"bicubic\", got \"random\"");
-    }
     const std::int64_t crop = std::max(recipe_.model.height, recipe_.model.width);
     if (resize != 0 && resize < crop) {
       fail({"eval.resize"}, "expected 0 or at least the ", crop, " pixels of model.image_size, got ", resize);

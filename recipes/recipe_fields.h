@@ -42,7 +42,7 @@ inline constexpr RealRange kBelowOne{0, 1, false, true};
 /// Wide enough for whatever trains, and so far from where numbers overflow or vanish that nothing has to be checked
 /// later.
 inline constexpr RealRange kPixelMean{0, 1};
-inline constexpr RealRange kPixelDeviation{0, 1e3, true};  // too small a one shows: the first step is not finite
+inline constexpr RealRange kPixelDeviation{1e-3, 1e3};  // a quarter of a grey level: no images differ by less
 inline constexpr RealRange kArea{1e-3, 1};
 inline constexpr RealRange kAspectRatio{1e-2, 1e2};
 inline constexpr RealRange kJitter{0, 10};
@@ -55,6 +55,7 @@ inline constexpr std::array<std::string_view, 3> kCropNames{"none", "pad", "resi
 inline constexpr std::array<std::string_view, 2> kShuffleNames{"full", "window"};
 inline constexpr std::array<std::string_view, 3> kEraseFillNames{"const", "rand", "pixel"};
 inline constexpr std::array<std::string_view, 3> kMixModeNames{"batch", "pair", "elem"};
+inline constexpr std::array<std::string_view, 2> kEvalResamplingNames{"bilinear", "bicubic"};
 
 template <class Enum>
 struct EnumNames;
@@ -169,7 +170,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("eval.batch", eval.batch, kAnyCount);
   visitor.alternative(eval.crop_pct == 0, "eval.resize", eval.resize, IntegerRange{0, 1 << 16});
   visitor.alternative(eval.crop_pct > 0, "eval.crop_pct", eval.crop_pct, kCropShare);
-  visitor.field("eval.interpolation", eval.interpolation);
+  visitor.field("eval.interpolation", eval.interpolation, Choices(kEvalResamplingNames));
 
   auto& checkpoint = recipe.checkpoint;
   visitor.field("checkpoint.every_steps", checkpoint.every_steps, kAnyCount);

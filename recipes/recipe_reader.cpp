@@ -157,16 +157,19 @@ class FieldReader {
   template <class Enum>
   requires std::is_enum_v<Enum>
   static void read(const TomlEntry& entry, Enum& value) {
-    const std::string& text = string(entry);
     std::vector<std::string_view> names;
+    for (const auto& named : EnumNames<Enum>::value) names.push_back(named.first);
+    read(entry, value, Choices(names));
+  }
+  /// Of the names of the enumeration, the `choices`.
+  template <class Enum>
+  requires std::is_enum_v<Enum>
+  static void read(const TomlEntry& entry, Enum& value, Choices choices) {
+    std::string text;
+    read(entry, text, choices);
     for (const auto& [name, candidate] : EnumNames<Enum>::value) {
-      if (name == text) {
-        value = candidate;
-        return;
-      }
-      names.push_back(name);
+      if (name == text) value = candidate;
     }
-    fail(entry, words(names), entry.value.text());
   }
 
   const TomlDocument& document_;

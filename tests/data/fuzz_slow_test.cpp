@@ -101,8 +101,15 @@ TEST(data, fuzz_slow_image_decoders) {
   const std::uint8_t tag[] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
                               0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   6,   0, 0,  0, 0, 0, 0};
   exif.insert(exif.begin() + 2, std::begin(tag), std::end(tag));
-  const std::vector<Bytes> seeds = {encode_jpeg(noise_image(17, 23, 1), 60), encode_jpeg(slope_image(40, 33, 2), 90),
-                                    exif, encode_png(noise_image(9, 7, 1)), encode_png(slope_image(20, 20, 2))};
+  Bytes exif_png = encode_png(slope_image(12, 10, 4));
+  constexpr std::size_t kTagPrefix = 10, kHeaderEnd = 33;
+  Bytes chunk = {0, 0, 0, sizeof tag - kTagPrefix, 'e', 'X', 'I', 'f'};
+  chunk.insert(chunk.end(), std::begin(tag) + kTagPrefix, std::end(tag));
+  chunk.resize(chunk.size() + 4);  // a checksum that is wrong: the chunk is passed over by libpng
+  exif_png.insert(exif_png.begin() + kHeaderEnd, chunk.begin(), chunk.end());
+  const std::vector<Bytes> seeds = {
+      encode_jpeg(noise_image(17, 23, 1), 60), encode_jpeg(slope_image(40, 33, 2), 90), exif,
+      encode_png(noise_image(9, 7, 1)),        encode_png(slope_image(20, 20, 2)),      exif_png};
   fuzz(seeds, [](const Bytes& bytes) {
     exif_orientation(bytes);
     const auto part = [](ImageSize size) {
@@ -159,7 +166,9 @@ TEST(data, fuzz_slow_sources) {
   append_tar_entry(nested, "bee.tar", bee);
   append_tar_entry(nested, "cat.tar", Bytes(1024));
   append_tar_entry(tree, "set/ant/", {}, '5');
-  for (const char* name : {"set/bee/a.png", "set/bee/b.tar", "set/cat/c.png"}) append_tar_entry(tree, name, png);
+  for (const char* name : {"set/bee/a.png", "set/bee/b.tar", "set/bee/deeper/d.png", "set/cat/c.png", "set/flat.png"}) {
+    append_tar_entry(tree, name, png);
+  }
   for (Bytes* outer : {&nested, &tree}) end_tar(*outer);
   const TemporaryFolder folder;
   fuzz({nested, tree}, [&, kinds = std::uint64_t{0}](Bytes bytes) mutable {

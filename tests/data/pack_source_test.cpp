@@ -1,6 +1,13 @@
 #include "data/pack_source.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
+#include <iterator>
 
 #include "data/exif.h"
 #include "data/image.h"
@@ -74,6 +81,10 @@ TEST(data, pack_source_archives_give_the_bytes_of_the_tree) {
   flat.output = archives.folder / "by-number";
   flat.classes = archives.folder / "tree-shards/train-00000-of-00001.h5";
   Bytes numbers = text("val_1.JPEG 0\nval_2.JPEG\t0\r\n\nval_3.JPEG 1\nval_4.JPEG 1\nval_5.JPEG 2\nval_6.JPEG 2");
+  write_bytes(flat.labels, numbers);
+  EXPECT_EQ(shard(flat), expected);
+  flat.output = archives.folder / "by-path";
+  numbers = text("val/val_1.JPEG 0\nval/val_2.JPEG 0\na/val_3.JPEG 1\nb/val_4.JPEG 1\n/val_5.JPEG 2\nval_6.JPEG 2");
   write_bytes(flat.labels, numbers);
   EXPECT_EQ(shard(flat), expected);
 }
@@ -240,9 +251,58 @@ TEST(data, pack_source_follows_links) {
   write_bytes(folder / "elsewhere/bee/b.jpg", jpeg(1));
   fs::create_directory_symlink(folder / "elsewhere/bee", folder / "tree/bee");
   EXPECT_EQ(source_of(folder / "tree").images().size(), 1u);
-  fs::create_directory_symlink(folder / "elsewhere/cat", folder / "tree/cat");
-  EXPECT_EQ(error_of([&] { source_of(folder / "tree"); }),
-            (folder / "tree/cat") + ": cannot be read: No such file or directory");
+}
+
+/// Sees whether a file is opened.
+class OpenWatch {
+ public:
+  void add(const std::string& path) { EXPECT_GE(inotify_add_watch(descriptor_, path.c_str(), IN_OPEN), 0) << path; }
+  bool saw_any() const {
+    char event[sizeof(inotify_event) + NAME_MAX + 1];
+    return ::read(descriptor_, event, sizeof event) > 0;
+  }
+  OpenWatch() = default;
+  ~OpenWatch() { ::close(descriptor_); }
+  OpenWatch(const OpenWatch&) = delete;
+  OpenWatch& operator=(const OpenWatch&) = delete;
+
+ private:
+  const int descriptor_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+};
+
+TEST(data, pack_source_of_a_folder_names_links_to_nothing_and_opens_no_pipe) {
+  const TemporaryFolder folder;
+  const std::string tree = folder / "tree";
+  fs::create_directories(tree + "/ant");
+  write_bytes(tree + "/ant/a.jpg", jpeg(1));
+  fs::create_symlink("nowhere", tree + "/ant/b.jpg");
+  fs::create_symlink("c.jpg", tree + "/ant/c.jpg");
+  fs::create_symlink(folder / "unmounted/bee", tree + "/bee");
+  OpenWatch watch;
+  for (const char* pipe : {"/ant/d.jpg", "/ant/e"}) {
+    ASSERT_EQ(mkfifo((tree + pipe).c_str(), 0666), 0);
+    watch.add(tree + pipe);
+  }
+  const std::string no_file = ": not a regular file";
+  const Names expected = {"/ant/b.jpg: a link to nothing", "/ant/c.jpg: a link to nothing", "/ant/d.jpg" + no_file,
+                          "/ant/e" + no_file, "/bee: a link to nothing"};
+  EXPECT_EQ(problems_of(source_of(tree), tree), expected);
+  PackOptions options{.input = tree, .split = "train", .output = folder / "out"};
+  EXPECT_EQ(error_of([&] { pack(options); }),
+            tree + "/ant/b.jpg: a link to nothing; --skip-bad leaves out what is bad");
+  options.skip_bad = true;
+  const PackReport report = pack(options);
+  EXPECT_EQ(report.images, 1);
+  EXPECT_EQ(report.skipped.size(), expected.size());
+
+  for (const char* link : {"/b.jpg", "/c.jpg"}) fs::remove(tree + "/ant" + link);
+  write_bytes(folder / "labels.txt", text("a.jpg ant\n"));
+  const PackSource flat({.input = tree + "/ant", .inside = "", .labels = folder / "labels.txt", .classes = ""});
+  EXPECT_EQ(problems_of(flat, tree), (Names{"/ant/d.jpg" + no_file, "/ant/e" + no_file}));
+  EXPECT_FALSE(watch.saw_any());
+  const int opened = ::open((tree + "/ant/e").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  EXPECT_TRUE(watch.saw_any());
+  ::close(opened);
 }
 
 TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
@@ -280,12 +340,63 @@ TEST(data, pack_source_asks_which_class_folders_are_meant) {
   write_bytes(folder / "both.tar", tar);
   PackOptions options{.input = folder / "both.tar", .split = "val", .output = folder / "out"};
   EXPECT_EQ(error_of([&] { pack(options); }),
-            options.input + ": holds classes under 'train' and 'val'; choose those inside one of them");
+            options.input + ": holds classes under 'train' and 'val'; --inside chooses one of them");
   options.inside = "val/";
   EXPECT_EQ(pack(options).images, 1);
   options.inside = "test";
   options.output = folder / "none";
   EXPECT_EQ(error_of([&] { pack(options); }), options.input + ": no JPEG or PNG images under 'test'");
+}
+
+TEST(data, pack_source_stray_images_beside_and_inside_class_folders_are_problems) {
+  for (const std::string place : {"", "set/train/"}) {
+    SCOPED_TRACE(place);
+    const TemporaryFolder folder;
+    const std::string archive = folder / "a.tar", tree = folder / "tree";
+    Bytes tar;
+    for (const char* file : {"ant/a.jpg", "ant/deeper/b.jpg", "ant/deeper/still/c.jpg", "bee/d.jpg", "bee/e.jpg",
+                             "cat/deeper/f.jpg", "flat.jpg"}) {
+      append_tar_entry(tar, place + file, jpeg(1));
+      fs::create_directories(fs::path(tree + "/" + file).parent_path());
+      write_bytes(tree + "/" + file, jpeg(1));
+    }
+    end_tar(tar);
+    write_bytes(archive, tar);
+    const Names expected = {"ant/deeper: a folder where images are expected: what it holds is not read",
+                            "cat/deeper: a folder where images are expected: what it holds is not read",
+                            "flat.jpg: lies in no class folder"};
+    for (const auto& [input, prefix] : {std::pair(tree, std::string("/")), std::pair(archive, "/" + place)}) {
+      PackOptions options{.input = input, .split = "train", .output = folder / "out"};
+      const std::string error = error_of([&] { pack(options); });
+      EXPECT_TRUE(error.starts_with(input + prefix)) << error;
+      EXPECT_TRUE(error.ends_with("; --skip-bad leaves out what is bad")) << error;
+      EXPECT_FALSE(fs::exists(options.output));
+      options.skip_bad = true;
+      options.overwrite = true;
+      const PackReport report = pack(options);
+      Names skipped;
+      for (const BadImage& bad : report.skipped) {
+        skipped.push_back(bad.path.substr((input + prefix).size()) + ": " + bad.cause);
+      }
+      EXPECT_EQ(skipped, expected);
+      EXPECT_EQ(report.images, 3);
+      EXPECT_EQ(report.class_names, (Names{"ant", "bee", "cat"}));
+      EXPECT_EQ(report.empty_classes, Names{"cat"});
+      fs::remove_all(options.output);
+    }
+  }
+}
+
+TEST(data, pack_source_inside_says_where_the_class_folders_lie) {
+  const TemporaryFolder folder;
+  const std::string archive = folder / "a.tar";
+  write_bytes(archive,
+              tar_of({{"train/ant/a.jpg", jpeg(1)}, {"train/bee/1/b.jpg", jpeg(2)}, {"train/bee/2/c.jpg", jpeg(3)}}));
+  const auto classes = [&](const char* inside) {
+    return PackSource({.input = archive, .inside = inside, .labels = "", .classes = ""}).class_names();
+  };
+  EXPECT_EQ(classes("train"), (Names{"ant", "bee"}));
+  EXPECT_EQ(classes("train/bee"), (Names{"1", "2"}));
 }
 
 TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
@@ -315,7 +426,7 @@ TEST(data, pack_source_loses_no_image_to_another_of_its_name) {
   end_tar(both);
   write_bytes(folder / "both.tar", both);
   EXPECT_EQ(error_of([&] { PackSource({.input = folder / "both.tar", .inside = "", .labels = "", .classes = ""}); }),
-            (folder / "both.tar") + ": holds classes under '' and 'other'; choose those inside one of them");
+            (folder / "both.tar") + ": holds classes under '' and 'other'; --inside chooses one of them");
 }
 
 TEST(data, pack_source_keeps_the_class_of_an_inner_archive_that_is_damaged) {
@@ -349,15 +460,16 @@ TEST(data, pack_source_names_the_damage_where_nothing_is_left) {
 TEST(data, pack_source_passes_over_what_is_hidden) {
   const TemporaryFolder folder;
   Bytes tar;
-  for (const char* name : {".git/a.jpg", "ant/.a.jpg", "./ant/a.jpg", "ant//b.jpg", "ant/./c.jpg"}) {
+  for (const char* name : {".git/a.jpg", ".git/b.jpg", "ant/.a.jpg", "./ant/a.jpg", "ant//b.jpg", "ant/./c.jpg"}) {
     append_tar_entry(tar, name, jpeg(1));
   }
   end_tar(tar);
   const std::string archive = folder / "a.tar";
   write_bytes(archive, tar);
-  EXPECT_EQ(listed(PackSource({.input = archive, .inside = "", .labels = "", .classes = ""}), archive),
-            (std::vector<std::pair<std::string, std::string>>{
-                {"ant/a.jpg", "ant"}, {"ant/b.jpg", "ant"}, {"ant/c.jpg", "ant"}}));
+  const PackSource source = source_of(archive);
+  EXPECT_EQ(listed(source, archive), (std::vector<std::pair<std::string, std::string>>{
+                                         {"ant/a.jpg", "ant"}, {"ant/b.jpg", "ant"}, {"ant/c.jpg", "ant"}}));
+  EXPECT_EQ(source.hidden(), (Names{archive + "/.git", archive + "/ant/.a.jpg"}));
 }
 
 TEST(data, pack_source_labels_must_fit_the_images) {
@@ -370,12 +482,14 @@ TEST(data, pack_source_labels_must_fit_the_images) {
     return error_of([&] { pack(options); });
   };
   EXPECT_EQ(with("val_1.JPEG\n"), options.labels + ":1: expected NAME LABEL, got 'val_1.JPEG'");
-  EXPECT_EQ(with("a 1\na 2\n"), options.labels + ":2: labels 'a' a second time");
+  EXPECT_EQ(with("a 1\na 2\n"),
+            options.labels + ":2: labels 'a' a second time; files are told by their names without folders");
   EXPECT_NE(with("val_1.JPEG ant\n").find("val_2.JPEG: has no label"), std::string::npos);
   const std::string all = "val_1.JPEG 0\nval_2.JPEG 0\nval_3.JPEG 10\nval_4.JPEG 10\nval_5.JPEG 9\nval_6.JPEG 9\n";
   EXPECT_NE(with(all + "val_7.JPEG 9\n").find("val_7.JPEG: labelled in"), std::string::npos);
   options.skip_bad = true;
-  EXPECT_EQ(with("other.JPEG ant\n"), options.labels + ": labels none of the images in " + options.input);
+  EXPECT_EQ(with("other.JPEG ant\n"), concat(options.labels, ": labels none of the images in ", options.input,
+                                             ": 'other.JPEG' say, but not ", options.input, "/val_1.JPEG"));
   options.skip_bad = false;
   write_bytes(options.labels, text("\xEF\xBB\xBF" + all));
   EXPECT_EQ(pack(options).images, 6);
@@ -460,6 +574,71 @@ TEST(data, exif_orientations_are_those_of_pil) {
     for (int pixel = 0; pixel < 6; ++pixel) digits += static_cast<char>('0' + turned.pixels[pixel * 3]);
     EXPECT_EQ(digits, expected[orientation - 1]) << orientation;
   }
+}
+
+/// A TIFF directory of one entry: orientation 6.
+const Bytes kTiff = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0};
+
+TEST(data, exif_is_found_behind_bytes_that_fill_the_space_before_a_marker) {
+  Bytes segment = {0xff, 0xe1, 0, static_cast<std::uint8_t>(8 + kTiff.size()), 'E', 'x', 'i', 'f', 0, 0};
+  segment.insert(segment.end(), kTiff.begin(), kTiff.end());
+  for (const std::size_t fill : {0u, 1u, 2u, 7u}) {
+    Bytes bytes = jpeg(1);
+    bytes.insert(bytes.begin() + 2, segment.begin(), segment.end());
+    bytes.insert(bytes.begin() + 2, fill, 0xff);
+    EXPECT_EQ(exif_orientation(bytes), 6) << fill;
+    EXPECT_NO_THROW(decode_image(bytes));
+  }
+  EXPECT_EQ(exif_orientation(Bytes(100, 0xff)), 1);
+  Bytes endless = {0xff, 0xd8};
+  endless.resize(100, 0xff);
+  EXPECT_EQ(exif_orientation(endless), 1);
+}
+
+/// kTiff as a chunk, with what some programs put before it.
+Bytes exif_chunk(bool prefixed) {
+  Bytes data = kTiff;
+  if (prefixed) data.insert(data.begin(), {'E', 'x', 'i', 'f', 0, 0});
+  const Bytes checksum = prefixed ? Bytes{0x19, 0x0f, 0x88, 0xab} : Bytes{0xd6, 0x67, 0x4b, 0x69};
+  Bytes chunk = {0, 0, 0, static_cast<std::uint8_t>(data.size()), 'e', 'X', 'I', 'f'};
+  for (const Bytes& part : {data, checksum}) std::ranges::copy(part, std::back_inserter(chunk));
+  return chunk;
+}
+
+// PIL's exif_transpose turns all of these.
+TEST(data, exif_of_a_png_is_found_before_and_behind_its_pixels) {
+  const Bytes png = encode_png(slope_image(20, 25, 1));
+  constexpr std::size_t kHeaderEnd = 33, kTrailer = 12;
+  EXPECT_EQ(exif_orientation(png), 1);
+  for (const bool prefixed : {false, true}) {
+    const Bytes chunk = exif_chunk(prefixed);
+    for (const std::size_t place : {kHeaderEnd, png.size() - kTrailer}) {
+      Bytes bytes = png;
+      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(place), chunk.begin(), chunk.end());
+      EXPECT_EQ(exif_orientation(bytes), 6) << place;
+      EXPECT_NO_THROW(decode_image(bytes));
+      for (std::size_t size = 0; size < place + chunk.size(); ++size) {
+        EXPECT_EQ(exif_orientation(std::span(bytes).first(size)), 1) << size;
+      }
+      bytes[place] = 0xff;  // of the length
+      EXPECT_EQ(exif_orientation(bytes), 1);
+    }
+  }
+}
+
+TEST(data, pack_turns_a_png_when_asked) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "in/ant");
+  Bytes png = encode_png(slope_image(20, 25, 1));
+  const Bytes chunk = exif_chunk(false);
+  png.insert(png.end() - 12, chunk.begin(), chunk.end());
+  write_bytes(folder / "in/ant/a.JPEG", png);
+  PackOptions options{.input = folder / "in", .split = "train", .output = folder / "out"};
+  options.apply_exif = true;
+  pack(options);
+  Bytes packed;
+  ShardSet(options.output, "train").read(0, packed);
+  EXPECT_EQ(packed, encode_jpeg(upright(decode_image(png), 6), 90));
 }
 
 TEST(data, exif_that_makes_no_sense_is_upright) {

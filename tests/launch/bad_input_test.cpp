@@ -79,6 +79,28 @@ TEST(launch, pack_names_a_truncated_jpeg_or_skips_it) {
   EXPECT_EQ(ShardSet(project / "packed", "train").size(), 29);
 }
 
+TEST(launch, pack_says_what_it_left_out) {
+  const SmallProject project(30, 10);
+  const std::string input = project / "images/train";
+  fs::copy(first_file_in(input + "/rings"), input + "/stray.jpg");
+  fs::copy(first_file_in(input + "/rings"), input + "/rings/.hidden.jpg");
+  fs::create_symlink("nowhere", input + "/rings/link.jpg");
+  Strings arguments{"pack", "--input", input, "--split", "train", "--output", project / "packed"};
+  refuse(arguments, {input + "/rings/link.jpg", "a link to nothing", "--skip-bad"});
+  EXPECT_FALSE(fs::exists(project / "packed"));
+
+  arguments.push_back("--skip-bad");
+  const ProgramResult result = run_quadmamba(arguments);
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  for (const std::string& line :
+       {concat("Skipped: 2\n  ", input, "/rings/link.jpg: a link to nothing\n  ", input,
+               "/stray.jpg: lies in no class folder\n"),
+        concat("Hidden and passed over, whatever they hold: 1\n  ", input, "/rings/.hidden.jpg\n"),
+        std::string("30 images of 10 classes, 2 skipped")}) {
+    EXPECT_NE(result.out.find(line), std::string::npos) << line << result.describe();
+  }
+}
+
 TEST(launch, refuses_a_shard_cut_short) {
   const TrainedProject project;
   const std::string shard = project.data() + "/val-00001-of-00002.h5";

@@ -91,6 +91,11 @@ TEST(launch, initial_weights_of_another_model_are_refused) {
       << error;
 }
 
+std::string text_of(const std::string& path) {
+  const std::vector<std::uint8_t> bytes = bytes_of_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
 TEST(launch, train_starts_from_another_runs_weights) {
   const SmallProject project;
   project.expect_train("first", {.settings = {"train.max_steps=5"}});
@@ -106,16 +111,31 @@ TEST(launch, train_starts_from_another_runs_weights) {
   EXPECT_NE(project.losses("second").at(0), project.losses("third").at(0));
 }
 
-std::string text_of(const std::string& path) {
-  const std::vector<std::uint8_t> bytes = bytes_of_file(path);
-  return {bytes.begin(), bytes.end()};
-}
-
 /// The weights of a parameter, or of its average.
 Tensor weights_of(const std::vector<NamedTensor>& tensors, const std::string& name) {
   const auto found = std::ranges::find(tensors, name, &NamedTensor::name);
   EXPECT_NE(found, tensors.end()) << name;
   return found == tensors.end() ? Tensor() : found->tensor;
+}
+
+// A job that is queued again has the command line that it began with.
+TEST(launch, train_that_resumes_says_that_it_starts_from_no_other_weights) {
+  const SmallProject project;
+  project.expect_train("first", {.settings = {"train.max_steps=5"}});
+  const std::string init = project.checkpoint("first", 5);
+  const auto log_after = [&](const char* max_steps) {
+    project.expect_train("second", {.resume = true, .settings = {max_steps}, .options = {"--init", init}});
+    return text_of(project / "second/log.txt");
+  };
+  const std::string taken = concat("initial weights from ", init);
+  const std::string kept = concat("--init ", init, ": not used, since the run goes on with the weights of ",
+                                  project.checkpoint("second", 1));
+  const std::string begun = log_after("train.max_steps=1");
+  EXPECT_NE(begun.find(taken), std::string::npos) << begun;
+  EXPECT_EQ(begun.find("not used"), std::string::npos) << begun;
+  const std::string resumed = log_after("train.max_steps=2");
+  EXPECT_NE(resumed.find(kept), std::string::npos) << resumed;
+  EXPECT_EQ(resumed.find(taken), resumed.rfind(taken)) << resumed;
 }
 
 TEST(launch, train_starts_from_the_weights_of_a_run_with_other_classes) {

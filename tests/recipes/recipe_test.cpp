@@ -71,7 +71,7 @@ image_size = [96, 33]
 [data]
 path = "/some where/shards"
 mean = [0.1, 0.2, 0.30000000000000004]
-std = [1, 1e-30, 0.3]
+std = [1, 0.001, 0.3]
 threads = 3
 prefetch = 7
 shuffle = "window"
@@ -146,7 +146,7 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.model.width, 33);
   EXPECT_EQ(r.data.path, "/some where/shards");
   EXPECT_EQ(r.data.mean, (std::array<double, 3>{0.1, 0.2, 0.30000000000000004}));
-  EXPECT_EQ(r.data.std, (std::array<double, 3>{1, 1e-30, 0.3}));
+  EXPECT_EQ(r.data.std, (std::array<double, 3>{1, 0.001, 0.3}));
   EXPECT_EQ(r.data.threads, 3);
   EXPECT_EQ(r.data.prefetch, 7);
   EXPECT_EQ(r.data.shuffle, "window");
@@ -394,6 +394,8 @@ TEST(recipes, values_out_of_range) {
 TEST(recipes, numbers_that_would_overflow_or_vanish_are_refused) {
   const char* const refused[] = {"data.mean=[0.5, 0.5, 124]",
                                  "data.std=[0, 1, 1]",
+                                 "data.std=[1, -0.2, 1]",
+                                 "data.std=[1, 1, 1e-30]",
                                  "data.std=[1, 1, 1e308]",
                                  "augment.area=[1e-300, 1]",
                                  "augment.ratio=[1e-300, 1]",
@@ -420,9 +422,11 @@ TEST(recipes, numbers_that_would_overflow_or_vanish_are_refused) {
   }
   EXPECT_EQ(override_error("mix.mixup=1e-310"),
             "--set mix.mixup=1e-310: mix.mixup: expected 0 or at least 0.001, got 1e-310");
+  EXPECT_EQ(override_error("data.std=[1, 1, 0.0009]"),
+            "--set data.std=[1, 1, 0.0009]: data.std: expected a number in [0.001, 1000], got 9e-04");
   EXPECT_EQ(override_error("eval.crop_pct=1e-18"),
             "--set eval.crop_pct=1e-18: eval.crop_pct: expected a number in [0.01, 1], got 1e-18");
-  EXPECT_NO_THROW(minimal({"mix.mixup=0.001", "mix.cutmix=1000", "eval.crop_pct=0.01", "data.std=[1, 1, 1]"}));
+  EXPECT_NO_THROW(minimal({"mix.mixup=0.001", "mix.cutmix=1000", "eval.crop_pct=0.01", "data.std=[1, 1, 0.001]"}));
 }
 
 TEST(recipes, impossible_models) {
@@ -459,8 +463,10 @@ TEST(recipes, impossible_augmentation) {
             "r.toml:12: augment.color_jitter: expected a hue, the fourth number, of at most 0.5, got 0.6");
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 72\ncrop_pct = 0.9\n"),
             "r.toml:13: eval.crop_pct: cannot be given together with eval.resize");
-  EXPECT_EQ(error_of(kMinimal + "[eval]\ninterpolation = \"random\"\n"),
-            "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"random\"");
+  for (const std::string name : {"random", "nearest"}) {
+    EXPECT_EQ(error_of(kMinimal + "[eval]\ninterpolation = \"" + name + "\"\n"),
+              "r.toml:12: eval.interpolation: expected \"bilinear\" or \"bicubic\", got \"" + name + "\"");
+  }
   EXPECT_EQ(error_of(kMinimal + "[eval]\nresize = 63\n"),
             "r.toml:12: eval.resize: expected 0 or at least the 64 pixels of model.image_size, got 63");
 }
