@@ -34,7 +34,8 @@ void StartWatch::run() {
   do {
     attendance_.sign();
     if (std::chrono::steady_clock::now() < end) continue;
-    expired_(concat(operation_, ": not done after ", deadline_.count(), " s; ", attendance_.silent()));
+    expired_(concat(attendance_.name(), ": ", operation_, ": not done after ", deadline_.count(), " s; ",
+                    attendance_.silent()));
     return;
   } while (!changed_.wait_for(lock, kSignEvery, [this] { return over_; }));
 }

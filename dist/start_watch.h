@@ -13,8 +13,8 @@
 namespace qm {
 
 /// While alive, this process gives signs of life to those of its host. Where that lasts longer than the deadline, a
-/// thread calls `expired` with one line that says who is silent: the thread that made the watch sits in MPI and cannot
-/// be called back.
+/// thread calls `expired` with one line that says who waits, where, and who is silent: the thread that made the watch
+/// sits in MPI and cannot be called back.
 class StartWatch {
  public:
   StartWatch(const Attendance& attendance, std::string operation, std::chrono::seconds deadline,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "dist/rank_names.h"
 #include "launch/resume.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
@@ -117,25 +118,35 @@ TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
   }
 }
 
+/// Trains on two ranks with --deadline=8, rank 1 as `prelude`, a piece of bash that ends in a command, has it.
+ProgramResult train_with_rank_1_under(const std::string& prelude, const SmallProject& project, const Strings& options) {
+  TrainCall call = to_the_end(2).with("--deadline=8");
+  call.options.insert(call.options.end(), options.begin(), options.end());
+  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", "bash", "-c",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")", "bash",
+                  path_of_quadmamba()};
+  const Strings arguments = project.train_arguments("run", call);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  return run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}});
+}
+
 /// Before MPI has started ranks cannot ask one another.
 TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
   const SmallProject project;
-  Strings command{path_of_mpirun(),
-                  "--oversubscribe",
-                  "-np",
-                  "2",
-                  "bash",
-                  "-c",
-                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")",
-                  "bash",
-                  path_of_quadmamba()};
-  const Strings arguments = project.train_arguments("run", to_the_end(2).with("--deadline=8"));
-  command.insert(command.end(), arguments.begin(), arguments.end());
-  const ProgramResult result =
-      run_program(command, {.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"},
-                            .timeout_seconds = kJobSeconds,
-                            .folder = {}});
-  expect_ended_by_a_deadline_of_8_s(result, "quadmamba: the start of MPI: not done after 8 s; no sign of rank 1");
+  const ProgramResult result = train_with_rank_1_under("kill -STOP $$; exec", project, {});
+  expect_ended_by_a_deadline_of_8_s(result, concat("quadmamba: rank 0 on ", name_of_host(),
+                                                   ": the start of MPI: not done after 8 s; no sign of rank 1"));
+}
+
+TEST(faults, ranks_are_named_with_their_hosts_where_there_are_several) {
+  // This machine under another name, as far as that is allowed here.
+  const std::string elsewhere = R"(exec unshare --map-root-user --uts bash -c 'hostname elsewhere; exec "$@"' bash)";
+  if (!run_program({"bash", "-c", elsewhere + " true"}).succeeded()) GTEST_SKIP() << "no second name for this machine";
+  const SmallProject project;
+  const ProgramResult result = train_with_rank_1_under(elsewhere, project, {"--fault=stop@step:2,rank=1"});
+  expect_ended_by_a_deadline_of_8_s(result, "s; no sign of rank 1 on elsewhere");
+  expect_said(result, concat("quadmamba [rank 0 on ", name_of_host(), "]: MPI rank 0 on ", name_of_host(), ": MPI_"));
 }
 
 TEST(faults, one_line_says_why_a_job_ends) {
