@@ -337,17 +337,33 @@ TEST(faults, the_launcher_passes_exit_codes_on) {
   EXPECT_EQ(exit_code(), 2);
 }
 
+/// An executable script of bash.
+void write_script(const std::string& path, const std::string& text) {
+  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
+  fs::permissions(path, fs::perms::owner_all);
+}
+
+TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) {
+  const SmallProject project;
+  const std::string program = project / "never-starts", there = project / "there";
+  write_script(program, concat("echo there > ", there, "; exec sleep 100"));
+  const ProgramResult result = run_launcher("train.sh", {"1", project.recipe()}, there,
+                                            "kill -TERM $launcher; sleep 2.5; kill -TERM $launcher",
+                                            {"QM_PROGRAM=" + program});
+  EXPECT_EQ(result.exit_code, 128 + SIGUSR1) << result.describe();
+  EXPECT_LE(result.seconds, kJobSeconds);
+}
+
 TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   const SmallProject project;
   // Slurm's programs, as far as the script uses them. The real srun hands signals on as exec does.
   const std::string bin = project / "bin";
   fs::create_directory(bin);
-  std::ofstream(bin + "/srun") << "#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec \"$@\"\n";
-  std::ofstream(bin + "/scontrol") << "#!/bin/bash\necho \"scontrol $*\"\n";
-  for (const char* program : {"/srun", "/scontrol"}) fs::permissions(bin + program, fs::perms::owner_all);
+  write_script(bin + "/srun", "while [[ $1 == --* ]]; do shift; done; exec \"$@\"");
+  write_script(bin + "/scontrol", "echo \"scontrol $*\"");
   const ProgramResult result =
       run_launcher("slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
-                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
+                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
                     "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
