@@ -363,7 +363,8 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   write_script(bin + "/scontrol", "echo \"scontrol $*\"");
   const ProgramResult result =
       run_launcher("slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
-                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
+                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
+                    "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
                     "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
