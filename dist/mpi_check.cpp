@@ -20,8 +20,8 @@ std::string status_text(int status) {
 /// Before MPI has started, to ask it for the rank would end the process.
 std::string own_name() {
   int started = 0, rank = 0;
-  const bool has_rank = MPI_Initialized(&started) == MPI_SUCCESS && started &&
-                        MPI_Comm_rank(MPI_COMM_WORLD, &rank) == MPI_SUCCESS;
+  const bool has_rank =
+      MPI_Initialized(&started) == MPI_SUCCESS && started && MPI_Comm_rank(MPI_COMM_WORLD, &rank) == MPI_SUCCESS;
   return has_rank ? name_of_rank(rank) : "on " + name_of_host();
 }
 

@@ -238,8 +238,9 @@ class NcclCommunicator final : public Communicator {
   }
 
   bool is_on_gpu(const Tensor& tensor, const char* operation) const {
-    QM_CHECK(tensor.device().type == DeviceType::kCpu || tensor.device() == device_, CommError, "NCCL ", name_of_rank(rank()),
-             ": ", operation, ": expected a tensor on ", device_.name(), ", got ", tensor.device().name());
+    QM_CHECK(tensor.device().type == DeviceType::kCpu || tensor.device() == device_, CommError, "NCCL ",
+             name_of_rank(rank()), ": ", operation, ": expected a tensor on ", device_.name(), ", got ",
+             tensor.device().name());
     return tensor.device().type == DeviceType::kCuda;
   }
 

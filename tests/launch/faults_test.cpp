@@ -122,8 +122,14 @@ TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
 ProgramResult train_with_rank_1_under(const std::string& prelude, const SmallProject& project, const Strings& options) {
   TrainCall call = to_the_end(2).with("--deadline=8");
   call.options.insert(call.options.end(), options.begin(), options.end());
-  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", "bash", "-c",
-                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")", "bash",
+  Strings command{path_of_mpirun(),
+                  "--oversubscribe",
+                  "-np",
+                  "2",
+                  "bash",
+                  "-c",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")",
+                  "bash",
                   path_of_quadmamba()};
   const Strings arguments = project.train_arguments("run", call);
   command.insert(command.end(), arguments.begin(), arguments.end());
@@ -276,9 +282,9 @@ TEST(faults, a_full_disk_is_named) {
 TEST(faults, a_list_of_samples_that_cannot_be_written_ends_the_run) {
   const SmallProject project;
   // 24 samples a step fill 8 KiB before anything else is written but the recipe, which is shorter.
-  const TrainCall call{.settings = {"train.max_steps=50", "train.log_every=50", "eval.every_epochs=0",
-                                    "checkpoint.every_epochs=0"},
-                       .options = {"--log-samples"}};
+  const TrainCall call{
+      .settings = {"train.max_steps=50", "train.log_every=50", "eval.every_epochs=0", "checkpoint.every_epochs=0"},
+      .options = {"--log-samples"}};
   const ProgramResult result = train_under(with_files_up_to(8), project, "run", call);
   expect_refused(result, {project / "run/samples-0.txt" + ": cannot be written (disk full?)"});
   EXPECT_EQ(fs::file_size(project / "run/samples-0.txt"), 8u * 1024);

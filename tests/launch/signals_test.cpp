@@ -347,9 +347,9 @@ TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) 
   const SmallProject project;
   const std::string program = project / "never-starts", there = project / "there";
   write_script(program, concat("echo there > ", there, "; exec sleep 100"));
-  const ProgramResult result = run_launcher("train.sh", {"1", project.recipe()}, there,
-                                            "kill -TERM $launcher; sleep 2.5; kill -TERM $launcher",
-                                            {"QM_PROGRAM=" + program});
+  const ProgramResult result =
+      run_launcher("train.sh", {"1", project.recipe()}, there, "kill -TERM $launcher; sleep 2.5; kill -TERM $launcher",
+                   {"QM_PROGRAM=" + program});
   EXPECT_EQ(result.exit_code, 128 + SIGUSR1) << result.describe();
   EXPECT_LE(result.seconds, kJobSeconds);
 }
@@ -361,11 +361,10 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   fs::create_directory(bin);
   write_script(bin + "/srun", "while [[ $1 == --* ]]; do shift; done; exec \"$@\"");
   write_script(bin + "/scontrol", "echo \"scontrol $*\"");
-  const ProgramResult result =
-      run_launcher("slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
-                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
-                    "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
-                    "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
+  const ProgramResult result = run_launcher(
+      "slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
+      {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
+       "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
 }
