@@ -56,7 +56,7 @@ void expect_stops_and_resumes(const Signals& signals, const std::string& point, 
 }
 
 TEST(faults, signals_while_training) {
-  expect_stops_and_resumes({kTerm}, "step:4", 4);
+  expect_stops_and_resumes(kAll, "step:4", 4);
 }
 
 TEST(faults, signals_in_the_first_evaluation) {
@@ -205,8 +205,8 @@ TEST(faults, signals_within_half_a_second_are_one) {
 
 TEST(faults, a_second_signal_later_ends_the_process_at_once) {
   const SmallProject project;
-  for (const auto& [name, number] :
-       {std::pair("TERM", SIGTERM), std::pair("INT", SIGINT), std::pair("USR1", SIGUSR1), std::pair("USR2", SIGUSR2)}) {
+  for (const auto& [name, number] : {std::pair("TERM", SIGTERM), std::pair("INT", SIGINT), std::pair("HUP", SIGHUP),
+                                     std::pair("USR1", SIGUSR1), std::pair("USR2", SIGUSR2)}) {
     SCOPED_TRACE(name);
     const ProgramResult result =
         run_slowly(project, name, concat("kill -TERM $launcher; sleep 0.8; kill -", name, " $launcher"));
@@ -276,6 +276,22 @@ constexpr const char* kTermToAll = R"(
 TEST(faults, a_signal_to_the_whole_job_is_a_saved_run_where_that_takes_no_longer_than_mpirun_waits) {
   const SmallProject project;
   expect_stopped(run_train_sh(project, "run", kTermToAll), "SIG");
+}
+
+/// A rank that left before the last has saved would take the job with it.
+TEST(faults, a_signal_during_a_long_write_ends_the_job_when_all_is_saved) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  Strings arguments = project.train_arguments("run", to_the_end(2).with("--fault=slow@file-sync:2,rank=0"));
+  arguments.front() = "2";
+  const ProgramResult result =
+      run_launcher("train.sh", arguments, project / "run/checkpoints/step-00000003.h5.tmp", "kill -TERM $launcher");
+  expect_stopped(result, "SIGUSR1");
+  EXPECT_GE(result.seconds, 6) << "nothing was slow";
+  expect_said(result, "saved " + project.checkpoint("run", 3));
+  const auto last = static_cast<int>(project.metrics("run", "train").back().number("step"));
+  EXPECT_TRUE(fs::exists(project.checkpoint("run", last))) << "step " << last << ": " << result.describe();
+  project.expect_resumes_like_whole("run", 2);
 }
 
 TEST(faults, a_signal_to_the_whole_job_during_a_long_write_costs_steps_and_not_the_run) {
