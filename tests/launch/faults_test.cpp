@@ -291,6 +291,17 @@ TEST(faults, a_list_of_samples_that_cannot_be_written_ends_the_run) {
   EXPECT_EQ(entries_in(project / "run/checkpoints"), Strings{});
 }
 
+TEST(faults, metrics_that_cannot_be_written_end_the_run) {
+  const SmallProject project;
+  const TrainCall call{.resume = true,
+                       .settings = {"train.max_steps=50", "eval.every_epochs=0", "checkpoint.every_epochs=0"}};
+  project.expect_train("whole", call);
+  const ProgramResult result = train_under(with_files_up_to(8), project, "run", call);
+  expect_refused(result, {project / "run/metrics.jsonl" + ": cannot be written (disk full?)"});
+  project.expect_train("run", call);
+  project.expect_like_whole("run", 50);
+}
+
 TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(2));

@@ -71,6 +71,27 @@ TEST(faults, signals_in_the_last_evaluation) {
   expect_stops_and_resumes({kInt}, "evaluate:6", 12);
 }
 
+/// Of two ranks one waits for the other in MPI's start when it gets the signal.
+TEST(faults, signals_while_mpi_starts) {
+  const SmallProject project;
+  Strings command{path_of_mpirun(),
+                  "--oversubscribe",
+                  "-np",
+                  "2",
+                  "bash",
+                  "-c",
+                  R"(if [[ $OMPI_COMM_WORLD_RANK == 0 ]]; then (sleep 1.5; kill -TERM $$) & else sleep 3; fi
+                     exec "$@")",
+                  "bash",
+                  path_of_quadmamba()};
+  const Strings arguments = project.train_arguments("run", to_the_end(2));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  expect_stopped(run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}}),
+                 "SIGTERM");
+  EXPECT_FALSE(fs::exists(project / "run")) << "it was begun";
+}
+
 TEST(faults, signals_while_the_index_is_read) {
   expect_stops_and_resumes({kTerm}, "index:1", 0);
   expect_stops_and_resumes({kUsr2}, "index:2", 5, 5);
