@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "dist/roll_call.h"
+#include "dist/rank_names.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -40,6 +40,10 @@ Attendance::Attendance(int rank, int size, int local_size) : rank_(rank), size_(
 
 std::string Attendance::file_of(int rank) const {
   return concat(folder_, "/quadmamba.rank-", rank);
+}
+
+std::string Attendance::name() const {
+  return concat(rank_ < 0 ? "a process" : concat("rank ", rank_), " on ", name_of_host());
 }
 
 void Attendance::sign() const {

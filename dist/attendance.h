@@ -14,6 +14,8 @@ class Attendance {
   /// said.
   Attendance(int rank, int size, int local_size);
 
+  /// "rank 2 on node5", "a process on node5" where the launcher has not said.
+  std::string name() const;
   /// Leaves a sign of life of this rank.
   void sign() const;
   /// Whose last sign of life is more than a few seconds old, or never came: "no sign of rank 2", "no sign of 2 of the 8

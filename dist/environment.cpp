@@ -3,7 +3,10 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -19,6 +22,7 @@
 #include "dist/mpi_lock.h"
 #include "dist/mpi_wait.h"
 #include "dist/nccl_communicator.h"
+#include "dist/rank_names.h"
 #include "dist/start_watch.h"
 #include "kernels/base/error.h"
 
@@ -88,6 +92,22 @@ HostPlace find_host_place() {
   return place;
 }
 
+/// Collective; by environment_waiter.
+std::vector<std::string> gather_hosts(int size) {
+  using Name = std::array<char, HOST_NAME_MAX + 1>;
+  Name own{};
+  const std::string host = name_of_host();
+  std::copy(host.begin(), host.end(), own.begin());
+  std::vector<Name> names(static_cast<std::size_t>(size));
+  environment_waiter->run("MPI_Iallgather of the hosts", [&](MPI_Request* request) {
+    return MPI_Iallgather(own.data(), sizeof(Name), MPI_CHAR, names.data(), sizeof(Name), MPI_CHAR, MPI_COMM_WORLD,
+                          request);
+  });
+  std::vector<std::string> hosts;
+  for (const Name& name : names) hosts.emplace_back(name.data());
+  return hosts;
+}
+
 }  // namespace
 
 std::optional<Launch> detect_launch() {
@@ -124,6 +144,7 @@ Environment::Environment(std::chrono::seconds deadline, Report report)
   MPI_Comm own = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &own), "MPI_Comm_dup");
   environment_waiter = std::make_unique<MpiWaiter>(own, deadline_);
+  set_hosts_of_ranks(gather_hosts(size_));
 }
 
 Environment::~Environment() {

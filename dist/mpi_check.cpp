@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "dist/rank_names.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -16,19 +17,22 @@ std::string status_text(int status) {
   return std::string(text, static_cast<std::size_t>(length));
 }
 
-std::string rank_text() {
-  int rank = 0;
-  return MPI_Comm_rank(MPI_COMM_WORLD, &rank) == MPI_SUCCESS ? std::to_string(rank) : "?";
+/// Before MPI has started, to ask it for the rank would end the process.
+std::string own_name() {
+  int started = 0, rank = 0;
+  const bool has_rank =
+      MPI_Initialized(&started) == MPI_SUCCESS && started && MPI_Comm_rank(MPI_COMM_WORLD, &rank) == MPI_SUCCESS;
+  return has_rank ? name_of_rank(rank) : "on " + name_of_host();
 }
 
 }  // namespace
 
 void check_mpi(int status, std::string_view operation) {
-  QM_CHECK(status == MPI_SUCCESS, CommError, "MPI rank ", rank_text(), ": ", operation, ": ", status_text(status));
+  QM_CHECK(status == MPI_SUCCESS, CommError, "MPI ", own_name(), ": ", operation, ": ", status_text(status));
 }
 
 void check_mpi(int status, std::string_view operation, int peer) {
-  QM_CHECK(status == MPI_SUCCESS, CommError, "MPI rank ", rank_text(), ": ", operation, " from rank ", peer, ": ",
+  QM_CHECK(status == MPI_SUCCESS, CommError, "MPI ", own_name(), ": ", operation, " from ", name_of_rank(peer), ": ",
            status_text(status));
 }
 

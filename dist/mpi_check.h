@@ -5,7 +5,8 @@
 
 namespace qm {
 
-/// Throws CommError("MPI rank 1: <operation>: <MPI's text>") unless `status` is MPI_SUCCESS.
+/// Throws CommError("MPI rank 1: <operation>: <MPI's text>") unless `status` is MPI_SUCCESS; "MPI on node5: …" before
+/// MPI has started.
 void check_mpi(int status, std::string_view operation);
 /// The same, naming the rank at the other end.
 void check_mpi(int status, std::string_view operation, int peer);

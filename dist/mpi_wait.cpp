@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "dist/mpi_check.h"
-#include "dist/roll_call.h"
+#include "dist/rank_names.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -89,7 +89,7 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
     if (waited > deadline_) {
       const std::string silent = silent_ranks();
       const std::string what =
-          concat("MPI rank ", rank_, ": ", operation, ": not done after ", deadline_.count(), " s; ",
+          concat("MPI ", name_of_rank(rank_), ": ", operation, ": not done after ", deadline_.count(), " s; ",
                  silent.empty() ? "every rank is waiting for another" : "no sign of " + silent);
       if (report_) report_(what);
       throw CommError(what);

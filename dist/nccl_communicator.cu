@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dist/nccl_communicator.h"
+#include "dist/rank_names.h"
 #include "dist/watchdog.h"
 #include "kernels/base/cuda_check.cuh"
 
@@ -19,7 +20,7 @@ namespace {
 void check_nccl(ncclResult_t status, int rank, const std::string& operation, ncclComm_t comm = nullptr) {
   if (status == ncclSuccess) return;
   const char* details = ncclGetLastError(comm);
-  throw CommError(concat("NCCL rank ", rank, ": ", operation, ": ", ncclGetErrorString(status),
+  throw CommError(concat("NCCL ", name_of_rank(rank), ": ", operation, ": ", ncclGetErrorString(status),
                          details && *details ? concat(" (", details, ")") : ""));
 }
 
@@ -159,7 +160,7 @@ class NcclCommunicator final : public Communicator {
       : device_(device),
         host_(std::move(host)),
         exceptions_at_start_(std::uncaught_exceptions()),
-        watchdog_({.who = concat("NCCL rank ", host_->rank()),
+        watchdog_({.who = concat("NCCL ", name_of_rank(host_->rank())),
                    .rank = host_->rank(),
                    .size = host_->size(),
                    .deadline = deadline,
@@ -237,8 +238,9 @@ class NcclCommunicator final : public Communicator {
   }
 
   bool is_on_gpu(const Tensor& tensor, const char* operation) const {
-    QM_CHECK(tensor.device().type == DeviceType::kCpu || tensor.device() == device_, CommError, "NCCL rank ", rank(),
-             ": ", operation, ": expected a tensor on ", device_.name(), ", got ", tensor.device().name());
+    QM_CHECK(tensor.device().type == DeviceType::kCpu || tensor.device() == device_, CommError, "NCCL ",
+             name_of_rank(rank()), ": ", operation, ": expected a tensor on ", device_.name(), ", got ",
+             tensor.device().name());
     return tensor.device().type == DeviceType::kCuda;
   }
 

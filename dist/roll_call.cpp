@@ -11,6 +11,7 @@
 #include "dist/mpi_check.h"
 #include "dist/mpi_lock.h"
 #include "dist/mpi_wait.h"
+#include "dist/rank_names.h"
 
 namespace qm {
 namespace {
@@ -102,12 +103,6 @@ std::string who_is_missing(const RollCall::Answers& answers, std::uint64_t numbe
             " not come to it";
   }
   return text.empty() ? "every rank has come to it" : text;
-}
-
-std::string names_of_ranks(const std::vector<int>& ranks) {
-  std::string names;
-  for (const int rank : ranks) names += (names.empty() ? "" : ", ") + std::to_string(rank);
-  return names.empty() ? names : (ranks.size() > 1 ? "ranks " : "rank ") + names;
 }
 
 }  // namespace qm

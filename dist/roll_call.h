@@ -38,7 +38,4 @@ class RollCall {
 /// both, or "every rank has come to it".
 std::string who_is_missing(const RollCall::Answers& answers, std::uint64_t number);
 
-/// "rank 2", "ranks 1, 3"; "" for none.
-std::string names_of_ranks(const std::vector<int>& ranks);
-
 }  // namespace qm

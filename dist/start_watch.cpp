@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "dist/nap.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -17,26 +18,17 @@ StartWatch::StartWatch(const Attendance& attendance, std::string operation, std:
       operation_(std::move(operation)),
       deadline_(deadline),
       expired_(std::move(expired)),
-      thread_([this] { run(); }) {}
+      thread_([this](const std::stop_token& end) { run(end); }) {}
 
-StartWatch::~StartWatch() {
-  {
-    const std::lock_guard lock(mutex_);
-    over_ = true;
-  }
-  changed_.notify_one();
-  thread_.join();
-}
-
-void StartWatch::run() {
-  const auto end = std::chrono::steady_clock::now() + deadline_;
-  std::unique_lock lock(mutex_);
+void StartWatch::run(const std::stop_token& end) const {
+  const auto latest = std::chrono::steady_clock::now() + deadline_;
   do {
     attendance_.sign();
-    if (std::chrono::steady_clock::now() < end) continue;
-    expired_(concat(operation_, ": not done after ", deadline_.count(), " s; ", attendance_.silent()));
+    if (std::chrono::steady_clock::now() < latest) continue;
+    expired_(concat(attendance_.name(), ": ", operation_, ": not done after ", deadline_.count(), " s; ",
+                    attendance_.silent()));
     return;
-  } while (!changed_.wait_for(lock, kSignEvery, [this] { return over_; }));
+  } while (!ends_within(end, kSignEvery));
 }
 
 }  // namespace qm

@@ -2,9 +2,8 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -13,27 +12,23 @@
 namespace qm {
 
 /// While alive, this process gives signs of life to those of its host. Where that lasts longer than the deadline, a
-/// thread calls `expired` with one line that says who is silent: the thread that made the watch sits in MPI and cannot
-/// be called back.
+/// thread calls `expired` with one line that says who waits, where, and who is silent: the thread that made the watch
+/// sits in MPI and cannot be called back.
 class StartWatch {
  public:
   StartWatch(const Attendance& attendance, std::string operation, std::chrono::seconds deadline,
              std::function<void(const std::string& what)> expired);
-  ~StartWatch();
   StartWatch(const StartWatch&) = delete;
   StartWatch& operator=(const StartWatch&) = delete;
 
  private:
-  void run();
+  void run(const std::stop_token& end) const;
 
   const Attendance& attendance_;
   const std::string operation_;
   const std::chrono::seconds deadline_;
   const std::function<void(const std::string&)> expired_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool over_ = false;
-  std::thread thread_;  // last: it uses all of the above
+  std::jthread thread_;  // last: it uses all of the above
 };
 
 }  // namespace qm

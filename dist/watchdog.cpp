@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "dist/nap.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -18,18 +19,9 @@ Watchdog::Watchdog(Settings settings)
     : settings_(std::move(settings)),
       pending_(settings_.deadline),
       roll_call_(settings_.rank, settings_.size),
-      thread_([this] { run(); }) {}
+      thread_([this](const std::stop_token& end) { run(end); }) {}
 
-Watchdog::~Watchdog() {
-  {
-    const std::lock_guard lock(mutex_);
-    ending_ = true;
-  }
-  changed_.notify_one();
-  thread_.join();
-}
-
-void Watchdog::run() {
+void Watchdog::run(const std::stop_token& end) {
   settings_.begin();
   bool reported = false;
   do {
@@ -43,7 +35,7 @@ void Watchdog::run() {
     if (what.empty() || reported) continue;
     reported = true;
     settings_.report(what);
-  } while (!wait_for_the_end());
+  } while (!ends_within(end, kLookEvery));
 }
 
 std::string Watchdog::trouble() {
@@ -56,12 +48,6 @@ std::string Watchdog::trouble() {
   const RollCall::Answers answers = roll_call_.call(pending_.started());
   return concat(settings_.who, ": ", overdue->name, ": not done after ", settings_.deadline.count(), " s; ",
                 who_is_missing(answers, overdue->number));
-}
-
-/// Waits until the next look; whether the end has come.
-bool Watchdog::wait_for_the_end() {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, kLookEvery, [this] { return ending_; });
 }
 
 }  // namespace qm

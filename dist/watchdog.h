@@ -2,9 +2,8 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -31,7 +30,6 @@ class Watchdog {
 
   /// Collective.
   explicit Watchdog(Settings settings);
-  ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
@@ -39,18 +37,14 @@ class Watchdog {
   void start(std::string name, PendingOperations::Done done) { pending_.start(std::move(name), std::move(done)); }
 
  private:
-  void run();
+  void run(const std::stop_token& end);
   /// What is to be reported; "" as long as all is well.
   std::string trouble();
-  bool wait_for_the_end();
 
   const Settings settings_;
   PendingOperations pending_;
   RollCall roll_call_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ending_ = false;
-  std::thread thread_;  // last: it uses all of the above
+  std::jthread thread_;  // last: it uses all of the above
 };
 
 }  // namespace qm

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "dist/rank_names.h"
 #include "kernels/base/error.h"
 
 namespace qm {
@@ -20,7 +21,7 @@ std::string on_one_line(std::string text) {
 }  // namespace
 
 void print_error(const std::string& what, const Environment& environment) {
-  const std::string rank = environment.size() > 1 ? concat(" [rank ", environment.rank(), "]") : "";
+  const std::string rank = environment.size() > 1 ? concat(" [", name_of_rank(environment.rank()), "]") : "";
   std::cerr << concat("quadmamba", rank, ": ", on_one_line(what),
                       "\n");  // one write: lines of several ranks stay whole
 }

@@ -9,7 +9,8 @@ namespace qm {
 
 inline constexpr int kFailed = 1;  ///< exit code
 
-/// Prints "quadmamba: what" on stderr, one line whatever it holds, under mpirun with the rank. By any thread.
+/// Prints "quadmamba: what" on stderr, one line whatever it holds, under mpirun with the rank, and with its host where
+/// there are several. By any thread.
 void print_error(const std::string& what, const Environment& environment);
 
 /// Adds a line to the file that a launcher named in QM_STATUS_FILE: "started" as soon as no rank can lose a signal any

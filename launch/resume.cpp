@@ -1,7 +1,9 @@
 #include "launch/resume.h"
 
+#include <filesystem>
 #include <map>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "data/file.h"
@@ -54,17 +56,26 @@ Recipe recipe_of(const Checkpoint& checkpoint, const std::string& path) {
   return Recipe::parse(checkpoint.recipe, path + " (its recipe)");
 }
 
-/// The checkpoint, or nothing where it is damaged, which the log says then.
+/// A link to a file that is gone: there is nothing that may be sound.
+bool leads_nowhere(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() == std::filesystem::file_type::not_found;
+}
+
+/// The checkpoint, or nothing where it is damaged or gone, which the log says then.
 std::optional<Checkpoint> read_good(RunFolder& folder, const std::string& path) {
   fault_point("load");
   try {
     return read_checkpoint(path);
   } catch (const UnreadableFile& error) {
-    throw UnreadableFile(concat(error.what(), "; nothing older is resumed from while it lies there"));
+    if (!leads_nowhere(path)) {
+      throw UnreadableFile(concat(error.what(), "; nothing older is resumed from while it lies there"));
+    }
+    folder.log(concat("passed over: ", path, ": a link to a file that is not there"));
   } catch (const IoError& error) {
     folder.log(concat("passed over: ", error.what()));
-    return std::nullopt;
   }
+  return std::nullopt;
 }
 
 Checkpoint without_tensors(const Checkpoint& checkpoint) {

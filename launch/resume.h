@@ -19,10 +19,10 @@ struct FoundCheckpoint {
 };
 
 /// The newest checkpoint of the folder that reads back whole, best.h5 among them: an evaluation may have saved it since
-/// the last step-*.h5, and where none of these is good a run must not start anew and overwrite it. Each that is damaged
-/// is named in the log with the reason. Nothing if the folder has none at all. Throws IoError if it has some and none
-/// is good, and UnreadableFile for one that cannot be read, since nobody knows that it is damaged: to go on from an
-/// older one would lose steps for want of a permission.
+/// the last step-*.h5, and where none of these is good a run must not start anew and overwrite it. Each that is
+/// damaged, or a link to nothing, is named in the log with the reason. Nothing if the folder has none at all. Throws
+/// IoError if it has some and none is good, and UnreadableFile for one that cannot be read, since nobody knows that it
+/// is damaged: to go on from an older one would lose steps for want of a permission.
 std::optional<FoundCheckpoint> newest_good_checkpoint(RunFolder& folder);
 
 /// The training and the validation set, as numbers.

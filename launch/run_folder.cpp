@@ -170,6 +170,12 @@ void RunFolder::remove_leftovers() const {
       if (path.extension() == ".tmp") fs::remove(path, ignored);
     }
   }
+  for (const fs::path path : paths_in(path_ + "/checkpoints")) {
+    const bool is_in_the_way = path.extension() == ".h5" || path.extension() == ".tmp";
+    std::error_code ignored;
+    QM_CHECK(!is_in_the_way || !fs::is_directory(fs::symlink_status(path, ignored)), IoError, path.string(),
+             ": a folder, where a checkpoint may have to be written: move it away");
+  }
 }
 
 std::vector<std::string> RunFolder::checkpoints() const {

@@ -53,7 +53,8 @@ class RunFolder {
   /// Lines of metrics.jsonl so far.
   std::int64_t metrics_lines() const { return metrics_lines_; }
 
-  /// Removes what a process that was killed left of files it was writing.
+  /// Removes what a process that was killed left of files it was writing. Throws IoError naming a folder that lies
+  /// where a checkpoint may have to be written: better now than after the steps that it is to save.
   void remove_leftovers() const;
   /// step-*.h5, newest first.
   std::vector<std::string> checkpoints() const;

@@ -3,6 +3,8 @@
 #
 #   sbatch launch/slurm.sh RECIPE --data DIR --run DIR [options of quadmamba train]
 #
+# in the folder that holds launch/; from elsewhere, or for a copy of this script, QM_LAUNCH names launch/.
+#
 # Five minutes before the end Slurm sends USR1, every rank agrees to stop, a checkpoint is written, and the job puts
 # itself back into the queue; --resume goes on from there on as many ranks as the allocation then has.
 #SBATCH --job-name=quadmamba
@@ -17,9 +19,10 @@
 #SBATCH --output=quadmamba-%j.log
 set -uo pipefail
 
-# First of all: a signal that comes before the job can take it up is kept for it.
-signals=0
-trap '((++signals))' TERM INT HUP USR1 USR2
+# Slurm runs a copy of this script, elsewhere.
+launch="${QM_LAUNCH:-${SLURM_SUBMIT_DIR:-$PWD}/launch}"
+# shellcheck source=launch/forward_signals.sh
+source "$launch/forward_signals.sh" || exit 1
 
 readonly stopped=75  # saved, please requeue
 [[ " $* " == *" --resume "* ]] || set -- "$@" --resume  # a new run, too, may be told to resume
@@ -30,31 +33,8 @@ rm -f "$QM_STATUS_FILE"
 trap 'rm -f "$QM_STATUS_FILE"' EXIT
 
 # A rank that dies takes the step with it at once instead of leaving the others to their deadline.
-srun --mpi=pmix --kill-on-bad-exit=1 "${QM_PROGRAM:-quadmamba}" train "$@" &
-job=$!
-
-# While it starts, a signal would end a rank or reach none. Where rank 0 cannot write there, time decides.
-until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
-  sleep 0.2
-done
-
-# srun hands USR1 on to every rank. It must not see TERM, which would kill the ranks after KillWait; this shell does.
-pass_on() {
-  ((++signals))
-  kill -USR1 "$job" 2>/dev/null || true
-}
-trap pass_on TERM INT HUP USR1 USR2
-if ((signals > 0)); then
-  pass_on
-fi
-
-# A signal ends `wait` before the job has ended.
-while true; do
-  before=$signals
-  wait "$job"
-  status=$?
-  ((signals > before)) || break
-done
+run_job srun --mpi=pmix --kill-on-bad-exit=1 "${QM_PROGRAM:-quadmamba}" train "$@"
+status=$?
 if [[ $status -eq $stopped ]]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

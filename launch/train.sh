@@ -9,12 +9,9 @@
 # QM_PROGRAM names the program (default: build/release/quadmamba, else quadmamba on the PATH), QM_MPIRUN mpirun.
 set -uo pipefail
 
-# First of all: a signal that comes before the job can take it up is kept for it.
-signals=0 first_signal=0
-trap note_signal TERM INT HUP USR1 USR2
-note_signal() {
-  ((signals++ > 0)) || first_signal=$SECONDS
-}
+here="$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=launch/forward_signals.sh
+source "$here/forward_signals.sh"
 
 usage() {
   echo "Usage: launch/train.sh RANKS RECIPE [options of quadmamba train]" >&2
@@ -25,7 +22,6 @@ readonly ranks=$1
 shift
 [[ " $* " == *" --resume "* ]] || set -- "$@" --resume  # a new run, too, may be told to resume
 
-here="$(dirname "${BASH_SOURCE[0]}")"
 program="${QM_PROGRAM:-$here/../build/release/quadmamba}"
 if [[ ! -x $program ]]; then
   program=quadmamba
@@ -45,38 +41,9 @@ status_folder="$(mktemp -d)" || exit 1
 trap 'rm -rf "$status_folder"' EXIT
 export QM_STATUS_FILE="$status_folder/status"
 
-# mpirun kills its ranks a second after it gets TERM or INT, long before a checkpoint is written; USR1 it hands on. In a
-# session of its own it does not see what a terminal sends to everything in the foreground.
-setsid "$mpirun" -np "$ranks" "$program" train "$@" &
-job=$!
-
-# While it starts, USR1 would kill mpirun or a rank, or reach nobody. A job that says nothing in so long a time is sent it
-# all the same.
-until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
-  sleep 0.05
-  if ((signals > 1 && SECONDS - first_signal >= 2)); then  # somebody is impatient, and there is nothing to save
-    kill -TERM "$job"
-    wait "$job"
-    exit $((128 + $(kill -l USR1)))
-  fi
-done
-
-pass_on() {
-  ((++signals))
-  kill -USR1 "$job" 2>/dev/null || true
-}
-trap pass_on TERM INT HUP USR1 USR2
-if ((signals > 0)); then
-  pass_on
-fi
-
-# A signal ends `wait` before the job has ended.
-while true; do
-  before=$signals
-  wait "$job"
-  status=$?
-  ((signals > before)) || break
-done
+# In a session of its own mpirun does not see what a terminal sends to everything in the foreground.
+run_job setsid "$mpirun" -np "$ranks" "$program" train "$@"
+status=$?
 # Where mpirun was signalled itself, it killed the ranks within two seconds, and its own code says nothing of them.
 if [[ $status -eq 1 && -s $QM_STATUS_FILE ]]; then
   case "$(tail -n 1 "$QM_STATUS_FILE")" in

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "dist/rank_names.h"
 #include "tests/support/temporary_folder.h"
 
 namespace qm {
@@ -56,6 +57,8 @@ TEST(dist, attendance_counts_where_ranks_are_on_several_hosts) {
   EXPECT_EQ(fifth.silent(), "no sign of 1 of the 2 processes of this host");
   Attendance(4, 8, 2).sign();
   EXPECT_EQ(fifth.silent(), "every process of this host gives signs of life");
+  EXPECT_EQ(fifth.name(), "rank 5 on " + name_of_host());
+  EXPECT_EQ(Attendance(-1, -1, -1).name(), "a process on " + name_of_host());
 }
 
 TEST(dist, attendance_lets_one_process_of_a_host_speak) {

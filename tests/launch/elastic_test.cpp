@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 
 #include "data/pack.h"
 #include "tests/launch/small_project.h"
@@ -52,6 +53,9 @@ TEST(faults, four_two_one_three_ranks_are_one_undisturbed_rank) {
   const Samples samples = samples_of(project, "parts");
   EXPECT_EQ(samples.size(), 50u * 24u);
   EXPECT_EQ(samples, samples_of(project, "one"));
+  std::map<std::int64_t, std::set<std::uint64_t>> epochs;
+  for (const auto& [place, id] : samples) epochs[place.first / 5].insert(id);
+  for (const auto& [epoch, ids] : epochs) EXPECT_EQ(ids.size(), 120u) << "twice or missing in epoch " << epoch;
 }
 
 TEST(faults, samples_logged_by_a_killed_run_are_logged_once) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "dist/rank_names.h"
 #include "launch/resume.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
@@ -117,25 +118,41 @@ TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
   }
 }
 
-/// Before MPI has started ranks cannot ask one another.
-TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
-  const SmallProject project;
+/// Trains on two ranks with --deadline=8, rank 1 as `prelude`, a piece of bash that ends in a command, has it.
+ProgramResult train_with_rank_1_under(const std::string& prelude, const SmallProject& project, const Strings& options) {
+  TrainCall call = to_the_end(2).with("--deadline=8");
+  call.options.insert(call.options.end(), options.begin(), options.end());
   Strings command{path_of_mpirun(),
                   "--oversubscribe",
                   "-np",
                   "2",
                   "bash",
                   "-c",
-                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] || kill -STOP $$; exec "$@")",
+                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")",
                   "bash",
                   path_of_quadmamba()};
-  const Strings arguments = project.train_arguments("run", to_the_end(2).with("--deadline=8"));
+  const Strings arguments = project.train_arguments("run", call);
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const ProgramResult result =
-      run_program(command, {.environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"},
-                            .timeout_seconds = kJobSeconds,
-                            .folder = {}});
-  expect_ended_by_a_deadline_of_8_s(result, "quadmamba: the start of MPI: not done after 8 s; no sign of rank 1");
+  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  return run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}});
+}
+
+/// Before MPI has started ranks cannot ask one another.
+TEST(faults, a_rank_that_freezes_before_mpi_has_started_is_named) {
+  const SmallProject project;
+  const ProgramResult result = train_with_rank_1_under("kill -STOP $$; exec", project, {});
+  expect_ended_by_a_deadline_of_8_s(result, concat("quadmamba: rank 0 on ", name_of_host(),
+                                                   ": the start of MPI: not done after 8 s; no sign of rank 1"));
+}
+
+TEST(faults, ranks_are_named_with_their_hosts_where_there_are_several) {
+  // This machine under another name, as far as that is allowed here.
+  const std::string elsewhere = R"(exec unshare --map-root-user --uts bash -c 'hostname elsewhere; exec "$@"' bash)";
+  if (!run_program({"bash", "-c", elsewhere + " true"}).succeeded()) GTEST_SKIP() << "no second name for this machine";
+  const SmallProject project;
+  const ProgramResult result = train_with_rank_1_under(elsewhere, project, {"--fault=stop@step:2,rank=1"});
+  expect_ended_by_a_deadline_of_8_s(result, "s; no sign of rank 1 on elsewhere");
+  expect_said(result, concat("quadmamba [rank 0 on ", name_of_host(), "]: MPI rank 0 on ", name_of_host(), ": MPI_"));
 }
 
 TEST(faults, one_line_says_why_a_job_ends) {
@@ -232,11 +249,14 @@ TEST(faults, an_old_checkpoint_that_cannot_be_removed_costs_nothing_but_space) {
 }
 
 /// Trains as `prelude`, a part of a command line, has it, whatever becomes of that within kJobSeconds.
-ProgramResult train_under(const Strings& prelude, const SmallProject& project, const std::string& run, int ranks = 1) {
+ProgramResult train_under(const Strings& prelude, const SmallProject& project, const std::string& run,
+                          const TrainCall& call) {
   Strings command = prelude;
-  if (ranks > 1) command.insert(command.end(), {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(ranks)});
+  if (call.ranks > 1) {
+    command.insert(command.end(), {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(call.ranks)});
+  }
   command.push_back(path_of_quadmamba());
-  const Strings arguments = project.train_arguments(run, to_the_end(ranks));
+  const Strings arguments = project.train_arguments(run, call);
   command.insert(command.end(), arguments.begin(), arguments.end());
   const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
   const ProgramResult result =
@@ -245,13 +265,41 @@ ProgramResult train_under(const Strings& prelude, const SmallProject& project, c
   return result;
 }
 
+/// A part of a command line: no file that the rest writes can outgrow so many KiB.
+Strings with_files_up_to(int kibibytes) {
+  return {"bash", "-c", concat("ulimit -f ", kibibytes, R"(; exec "$@")"), "bash"};
+}
+
 TEST(faults, a_full_disk_is_named) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(1));
-  // Files cannot outgrow 1 MB; a checkpoint has 3.6.
-  const ProgramResult result = train_under({"bash", "-c", R"(ulimit -f 1000; exec "$@")", "bash"}, project, "run");
+  // A checkpoint has 3.6 MB.
+  const ProgramResult result = train_under(with_files_up_to(1000), project, "run", to_the_end(1));
   expect_refused(result, {project.checkpoint("run", 3) + ": cannot write: File too large"});
   project.expect_resumes_like_whole("run", 1);
+}
+
+TEST(faults, a_list_of_samples_that_cannot_be_written_ends_the_run) {
+  const SmallProject project;
+  // 24 samples a step fill 8 KiB before anything else is written but the recipe, which is shorter.
+  const TrainCall call{
+      .settings = {"train.max_steps=50", "train.log_every=50", "eval.every_epochs=0", "checkpoint.every_epochs=0"},
+      .options = {"--log-samples"}};
+  const ProgramResult result = train_under(with_files_up_to(8), project, "run", call);
+  expect_refused(result, {project / "run/samples-0.txt" + ": cannot be written (disk full?)"});
+  EXPECT_EQ(fs::file_size(project / "run/samples-0.txt"), 8u * 1024);
+  EXPECT_EQ(entries_in(project / "run/checkpoints"), Strings{});
+}
+
+TEST(faults, metrics_that_cannot_be_written_end_the_run) {
+  const SmallProject project;
+  const TrainCall call{.resume = true,
+                       .settings = {"train.max_steps=50", "eval.every_epochs=0", "checkpoint.every_epochs=0"}};
+  project.expect_train("whole", call);
+  const ProgramResult result = train_under(with_files_up_to(8), project, "run", call);
+  expect_refused(result, {project / "run/metrics.jsonl" + ": cannot be written (disk full?)"});
+  project.expect_train("run", call);
+  project.expect_like_whole("run", 50);
 }
 
 TEST(faults, a_full_disk_under_mpirun_ends_the_job) {
@@ -278,7 +326,7 @@ void expect_named_and_survived(int ranks, const std::string& locked, const std::
   Strings unprivileged{"setpriv", "--bounding-set=-dac_override,-dac_read_search",
                        "--inh-caps=-dac_override,-dac_read_search"};
   if (geteuid() != 0) unprivileged = {"env"};
-  const ProgramResult result = train_under(unprivileged, project, "run", ranks);
+  const ProgramResult result = train_under(unprivileged, project, "run", to_the_end(ranks));
   fs::permissions(place, fs::perms::owner_all);
   expect_refused(result, {place, cause});
   if (ranks > 1) {

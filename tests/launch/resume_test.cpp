@@ -232,17 +232,49 @@ TEST(launch, resume_with_other_validation_data_is_refused_unless_asked_for) {
   EXPECT_EQ(project.metrics("run", "eval").back().number("count"), 25);
 }
 
+TEST(launch, resume_passes_over_links_to_nothing) {
+  const SmallProject project;
+  project.expect_train("whole", {.settings = {"train.max_steps=9"}});
+  project.expect_train("run", {.settings = {"train.max_steps=8"}});
+  const std::string newest = project.checkpoint("run", 8), best = project / "run/checkpoints/best.h5";
+  for (const std::string& file : {newest, best}) {
+    std::filesystem::remove(file);
+    std::filesystem::create_symlink("nowhere", file);
+  }
+  const ProgramResult result = project.train("run", {.resume = true, .settings = {"train.max_steps=9"}});
+  ASSERT_TRUE(result.succeeded()) << result.describe();
+  for (const std::string& file : {newest, best}) {
+    expect_said(result, "passed over: " + file + ": a link to a file that is not there");
+  }
+  expect_said(result, concat("resuming from ", project.checkpoint("run", 5), " at step 5"));
+  expect_same_end(project, "run", "whole", 9);
+}
+
+TEST(launch, resume_refuses_a_folder_where_a_checkpoint_is_to_be_written) {
+  const SmallProject project;
+  project.expect_train("run", {.settings = {"train.max_steps=2"}});
+  for (const char* name : {"/step-00000004.h5", "/step-00000004.h5.tmp", "/best.h5"}) {
+    const std::string folder = project / "run/checkpoints" + name;
+    std::filesystem::remove(folder);
+    std::filesystem::create_directories(folder + "/kept");
+    expect_refused(project.train("run", {.resume = true, .settings = {"train.max_steps=4"}}),
+                   {folder + ": a folder, where a checkpoint"});
+    EXPECT_EQ(project.losses("run").size(), 2u) << "it began to train";
+    std::filesystem::remove_all(folder);
+  }
+}
+
 TEST(launch, resume_does_not_pass_over_what_it_may_not_read) {
   const SmallProject project;
   project.expect_train("run", {.settings = {"train.max_steps=6"}});
   const Strings before = project.record("run");
-  // Root ignores permissions; a link that leads nowhere is as unreadable to anybody.
+  // Root ignores permissions; a link to itself is as unreadable to anybody.
   for (const std::string& file : {project.checkpoint("run", 6), project / "run/checkpoints/best.h5"}) {
     const std::string aside = file + ".aside";
     std::filesystem::rename(file, aside);
-    std::filesystem::create_symlink("nowhere", file);
+    std::filesystem::create_symlink(file, file);
     expect_refused(project.train("run", {.resume = true, .settings = {"train.max_steps=8"}}),
-                   {file + ": cannot open: No such file or directory; nothing older is resumed from"});
+                   {file + ": cannot open: Too many levels of symbolic links; nothing older is resumed from"});
     std::filesystem::rename(aside, file);
   }
   EXPECT_EQ(project.record("run"), before);

@@ -56,7 +56,7 @@ void expect_stops_and_resumes(const Signals& signals, const std::string& point, 
 }
 
 TEST(faults, signals_while_training) {
-  expect_stops_and_resumes({kTerm}, "step:4", 4);
+  expect_stops_and_resumes(kAll, "step:4", 4);
 }
 
 TEST(faults, signals_in_the_first_evaluation) {
@@ -69,6 +69,27 @@ TEST(faults, signals_between_the_evaluations_of_two_weights) {
 
 TEST(faults, signals_in_the_last_evaluation) {
   expect_stops_and_resumes({kInt}, "evaluate:6", 12);
+}
+
+/// Of two ranks one waits for the other in MPI's start when it gets the signal.
+TEST(faults, signals_while_mpi_starts) {
+  const SmallProject project;
+  Strings command{path_of_mpirun(),
+                  "--oversubscribe",
+                  "-np",
+                  "2",
+                  "bash",
+                  "-c",
+                  R"(if [[ $OMPI_COMM_WORLD_RANK == 0 ]]; then (sleep 1.5; kill -TERM $$) & else sleep 3; fi
+                     exec "$@")",
+                  "bash",
+                  path_of_quadmamba()};
+  const Strings arguments = project.train_arguments("run", to_the_end(2));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  expect_stopped(run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}}),
+                 "SIGTERM");
+  EXPECT_FALSE(fs::exists(project / "run")) << "it was begun";
 }
 
 TEST(faults, signals_while_the_index_is_read) {
@@ -205,8 +226,8 @@ TEST(faults, signals_within_half_a_second_are_one) {
 
 TEST(faults, a_second_signal_later_ends_the_process_at_once) {
   const SmallProject project;
-  for (const auto& [name, number] :
-       {std::pair("TERM", SIGTERM), std::pair("INT", SIGINT), std::pair("USR1", SIGUSR1), std::pair("USR2", SIGUSR2)}) {
+  for (const auto& [name, number] : {std::pair("TERM", SIGTERM), std::pair("INT", SIGINT), std::pair("HUP", SIGHUP),
+                                     std::pair("USR1", SIGUSR1), std::pair("USR2", SIGUSR2)}) {
     SCOPED_TRACE(name);
     const ProgramResult result =
         run_slowly(project, name, concat("kill -TERM $launcher; sleep 0.8; kill -", name, " $launcher"));
@@ -278,6 +299,22 @@ TEST(faults, a_signal_to_the_whole_job_is_a_saved_run_where_that_takes_no_longer
   expect_stopped(run_train_sh(project, "run", kTermToAll), "SIG");
 }
 
+/// A rank that left before the last has saved would take the job with it.
+TEST(faults, a_signal_during_a_long_write_ends_the_job_when_all_is_saved) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  Strings arguments = project.train_arguments("run", to_the_end(2).with("--fault=slow@file-sync:2,rank=0"));
+  arguments.front() = "2";
+  const ProgramResult result =
+      run_launcher("train.sh", arguments, project / "run/checkpoints/step-00000003.h5.tmp", "kill -TERM $launcher");
+  expect_stopped(result, "SIGUSR1");
+  EXPECT_GE(result.seconds, 6) << "nothing was slow";
+  expect_said(result, "saved " + project.checkpoint("run", 3));
+  const auto last = static_cast<int>(project.metrics("run", "train").back().number("step"));
+  EXPECT_TRUE(fs::exists(project.checkpoint("run", last))) << "step " << last << ": " << result.describe();
+  project.expect_resumes_like_whole("run", 2);
+}
+
 TEST(faults, a_signal_to_the_whole_job_during_a_long_write_costs_steps_and_not_the_run) {
   const SmallProject project;
   project.expect_train("whole", to_the_end(2));
@@ -337,18 +374,34 @@ TEST(faults, the_launcher_passes_exit_codes_on) {
   EXPECT_EQ(exit_code(), 2);
 }
 
+/// An executable script of bash.
+void write_script(const std::string& path, const std::string& text) {
+  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
+  fs::permissions(path, fs::perms::owner_all);
+}
+
+TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) {
+  const SmallProject project;
+  const std::string program = project / "never-starts", there = project / "there";
+  write_script(program, concat("echo there > ", there, "; exec sleep 100"));
+  const ProgramResult result =
+      run_launcher("train.sh", {"1", project.recipe()}, there, "kill -TERM $launcher; sleep 2.5; kill -TERM $launcher",
+                   {"QM_PROGRAM=" + program});
+  EXPECT_EQ(result.exit_code, 128 + SIGUSR1) << result.describe();
+  EXPECT_LE(result.seconds, kJobSeconds);
+}
+
 TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   const SmallProject project;
   // Slurm's programs, as far as the script uses them. The real srun hands signals on as exec does.
   const std::string bin = project / "bin";
   fs::create_directory(bin);
-  std::ofstream(bin + "/srun") << "#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec \"$@\"\n";
-  std::ofstream(bin + "/scontrol") << "#!/bin/bash\necho \"scontrol $*\"\n";
-  for (const char* program : {"/srun", "/scontrol"}) fs::permissions(bin + program, fs::perms::owner_all);
-  const ProgramResult result =
-      run_launcher("slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
-                   {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
-                    "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
+  write_script(bin + "/srun", "while [[ $1 == --* ]]; do shift; done; exec \"$@\"");
+  write_script(bin + "/scontrol", "echo \"scontrol $*\"");
+  const ProgramResult result = run_launcher(
+      "slurm.sh", endless_arguments(project, "run"), project / "run/metrics.jsonl", "kill -USR1 $launcher",
+      {concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
+       "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
 }

@@ -1,0 +1,44 @@
+# Sourced by the launchers, before anything else: from here on a signal is kept until the job can take it up.
+# shellcheck shell=bash
+
+signals=0 first_signal=0
+trap note_signal TERM INT HUP USR1 USR2
+note_signal() {
+  ((signals++ > 0)) || first_signal=$SECONDS
+}
+
+# Runs a command that starts all ranks, and returns its exit code. Every signal is handed on as USR1, which mpirun and
+# srun pass to each rank; TERM or INT would make them kill the ranks long before a checkpoint is written.
+run_job() {
+  "$@" &
+  job=$!
+
+  # While it starts, USR1 would kill what starts the ranks, or a rank, or reach nobody: rank 0 writes into QM_STATUS_FILE
+  # as soon as every rank takes it up. A job that says nothing in so long a time is sent it all the same.
+  until [[ -s $QM_STATUS_FILE ]] || ((SECONDS > 120)) || ! kill -0 "$job" 2>/dev/null; do
+    sleep 0.05
+    if ((signals > 1 && SECONDS - first_signal >= 2)); then  # somebody is impatient, and there is nothing to save
+      kill -TERM "$job"
+      wait "$job"
+      exit $((128 + $(kill -l USR1)))
+    fi
+  done
+  trap pass_on TERM INT HUP USR1 USR2
+  if ((signals > 0)); then
+    pass_on
+  fi
+
+  # A signal ends `wait` before the job has ended.
+  local before status
+  while true; do
+    before=$signals
+    wait "$job"
+    status=$?
+    ((signals > before)) || return "$status"
+  done
+}
+
+pass_on() {
+  ((++signals))
+  kill -USR1 "$job" 2>/dev/null || true
+}
