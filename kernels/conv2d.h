@@ -11,14 +11,15 @@
 
 #include "kernels/base/device.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/host_device.h"
 
 namespace qm {
 
 struct Conv2dShape {
   std::int64_t batch, height, width, in, out, stride;
 
-  std::int64_t out_height() const { return (height - 1) / stride + 1; }
-  std::int64_t out_width() const { return (width - 1) / stride + 1; }
+  QM_HOST_DEVICE std::int64_t out_height() const { return (height - 1) / stride + 1; }
+  QM_HOST_DEVICE std::int64_t out_width() const { return (width - 1) / stride + 1; }
 };
 
 template <class T>

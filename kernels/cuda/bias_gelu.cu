@@ -51,23 +51,24 @@ __global__ void bias_gelu_forward_kernel(std::int64_t count, std::int64_t channe
 }
 
 // grad_x, and the first stage of grad_bias = Σ_rows grad_x unless `partial` is null.
-// Grid (chunks of rows, channels / 32 N), block (32 groups of N channels, 8 row lanes): x, grad_y, grad_x
-// (rows, channels); bias (channels) or null; partial (chunks, channels).
+// Grid (chunks of rows, parts of a row), block as VectorColumns says: x, grad_y, grad_x (rows, channels);
+// bias (channels) or null; partial (chunks, channels).
 template <int N, class T>
-__global__ void bias_gelu_backward_kernel(std::int64_t rows, std::int64_t chunk_rows, std::int64_t channels,
-                                          const T* __restrict__ x, const Real<T>* __restrict__ bias, const T* __restrict__ grad_y,
-                                          T* __restrict__ grad_x, Real<T>* __restrict__ partial) {
+__global__ void __launch_bounds__(VectorColumns::kMostThreads)
+    bias_gelu_backward_kernel(std::int64_t rows, std::int64_t chunk_rows, VectorColumns columns,
+                              const T* __restrict__ x, const Real<T>* __restrict__ bias, const T* __restrict__ grad_y,
+                              T* __restrict__ grad_x, Real<T>* __restrict__ partial) {
   using R = Real<T>;
-  const std::int64_t c = (static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x) * N;
+  const int c = columns.column<N>();
   const std::int64_t first = blockIdx.x * chunk_rows;
   const std::int64_t last = min(rows, first + chunk_rows);
   R sum[N] = {};
-  if (c < channels) {
+  if (c < columns.width) {
     R shift[N] = {};
     for (int k = 0; bias && k < N; ++k) shift[k] = bias[c + k];
-#pragma unroll 4
-    for (std::int64_t row = first + threadIdx.y; row < last; row += kRowLanes) {
-      const std::int64_t at = row * channels + c;
+#pragma unroll 2
+    for (std::int64_t row = first + columns.lane(); row < last; row += columns.lanes) {
+      const std::int64_t at = row * columns.width + c;
       R v[N], grad[N];
       load_vector<N>(x + at, v);
       load_vector<N>(grad_y + at, grad);
@@ -80,11 +81,7 @@ __global__ void bias_gelu_backward_kernel(std::int64_t rows, std::int64_t chunk_
       store_vector<N>(grad, grad_x + at);
     }
   }
-  if (!partial) return;
-  for (int k = 0; k < N; ++k) {
-    const R total = sum_row_lanes(sum[k]);
-    if (threadIdx.y == 0 && c < channels) partial[blockIdx.x * channels + c + k] = total;
-  }
+  if (partial) store_lane_sums<N>(columns, sum, partial + static_cast<std::int64_t>(blockIdx.x) * columns.width);
 }
 
 template <int N, class T>
@@ -97,8 +94,9 @@ void launch_forward(const Stream& stream, const BiasGeluForward<T>& p) {
 
 template <int N, class T>
 void launch_backward(const Stream& stream, const RowChunks& chunks, const BiasGeluBackward<T>& p, Real<T>* partial) {
-  bias_gelu_backward_kernel<N><<<chunks.grid(p.channels / N), chunks.block(), 0, native(stream)>>>(
-      p.rows, chunks.rows, p.channels, p.x, p.bias, p.grad_y, p.grad_x, partial);
+  const VectorColumns columns(p.channels, N);
+  bias_gelu_backward_kernel<N><<<columns.grid(chunks.count), columns.threads(), 0, native(stream)>>>(
+      p.rows, chunks.rows, columns, p.x, p.bias, p.grad_y, p.grad_x, partial);
   check_launch("bias_gelu_backward");
 }
 
@@ -121,7 +119,7 @@ void bias_gelu_backward(const Stream& stream, const BiasGeluBackward<T>& p) {
   const RowChunks chunks = row_chunks(p.rows);
   const Scratch<Real<T>> partial(stream, p.grad_bias ? chunks.count * p.channels : 0);
   Real<T>* const sums = p.grad_bias ? partial.data() : nullptr;
-  constexpr int kWide = 4;  // 8 would leave too few blocks for the first stage's narrow and long matrices
+  constexpr int kWide = 16 / sizeof(T);
   if (vectors_fit<kWide>(p.channels, p.x, p.grad_y, p.grad_x)) {
     launch_backward<kWide>(stream, chunks, p, sums);
   } else {

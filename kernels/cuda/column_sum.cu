@@ -1,31 +1,65 @@
 #include "kernels/cuda/column_sum.cuh"
 
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/vector.cuh"
+
 namespace qm::cuda {
 namespace {
 
-// sums[chunk, c] = Σ_{rows of the chunk} x[row, c], or added to sums if kAdds.
-// Grid (chunks, columns / 32), block (32 columns, 8 row lanes): x (rows, width), sums (chunks, width).
-template <bool kAdds, class T>
-__global__ void column_sum_kernel(std::int64_t rows, std::int64_t chunk_rows, std::int64_t width, const T* x,
+// sums[chunk, c] = Σ_{rows of the chunk} x[row, c].
+// Grid (chunks, parts of a row), block as VectorColumns says: x (rows, width), sums (chunks, width).
+template <int N, class T>
+__global__ void column_sum_kernel(std::int64_t rows, std::int64_t chunk_rows, VectorColumns columns, const T* x,
                                   Real<T>* sums) {
-  const std::int64_t c = static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x;
-  const std::int64_t first = blockIdx.x * chunk_rows;
-  const std::int64_t last = min(rows, first + chunk_rows);
+  const std::int64_t first = blockIdx.x * chunk_rows, last = min(rows, first + chunk_rows);
+  const int column = columns.column<N>();
+  Real<T> sum[N] = {};
+  if (column < columns.width) {
+#pragma unroll 4
+    for (std::int64_t row = first + columns.lane(); row < last; row += columns.lanes) {
+      const T* at = x + row * columns.width + column;
+      if constexpr (N == 1) {
+        sum[0] += to_real(*at);
+      } else {
+        const auto vector = Vector<T, N>::load(at);
+        for (int k = 0; k < N; ++k) sum[k] += vector[k];
+      }
+    }
+  }
+  store_lane_sums<N>(columns, sum, sums + static_cast<std::int64_t>(blockIdx.x) * columns.width);
+}
+
+constexpr int kTile = 32;  ///< columns of a block of the second stage, and its row lanes
+
+// total[c] += Σ_rows x[row, c]. Grid (columns / 32), block (32 columns, 32 row lanes): x (rows, width), total (width).
+template <class T>
+__global__ void add_column_sums_kernel(std::int64_t rows, std::int64_t width, const T* x, Real<T>* total) {
+  __shared__ Real<T> lanes[kTile][kTile + 1];
+  const int i = static_cast<int>(threadIdx.x), j = static_cast<int>(threadIdx.y);
+  const std::int64_t first = std::int64_t{blockIdx.x} * kTile;
   Real<T> sum = 0;
-  if (c < width) {
-    for (std::int64_t row = first + threadIdx.y; row < last; row += kRowLanes) sum += to_real(x[row * width + c]);
+  if (first + i < width) {
+#pragma unroll 8
+    for (std::int64_t row = j; row < rows; row += kTile) sum += to_real(x[row * width + first + i]);
   }
-  sum = sum_row_lanes(sum);
-  if (threadIdx.y == 0 && c < width) {
-    Real<T>& destination = sums[blockIdx.x * width + c];
-    destination = kAdds ? destination + sum : sum;
-  }
+  lanes[j][i] = sum;
+  __syncthreads();
+  sum = warp_sum(lanes[i][j]);
+  if (i == 0 && first + j < width) total[first + j] += sum;
 }
 
 template <class T>
 void add_in_one_stage(const Stream& stream, std::int64_t rows, std::int64_t width, const T* x, Real<T>* total) {
-  const RowChunks whole{rows, 1};
-  column_sum_kernel<true><<<whole.grid(width), whole.block(), 0, native(stream)>>>(rows, rows, width, x, total);
+  add_column_sums_kernel<<<blocks_for(width, kTile), dim3(kTile, kTile), 0, native(stream)>>>(rows, width, x, total);
+  check_launch("add_column_sums");
+}
+
+template <int N, class T>
+void sum_chunks(const Stream& stream, const RowChunks& chunks, std::int64_t rows, std::int64_t width, const T* x,
+                Real<T>* sums) {
+  const VectorColumns columns(width, N);
+  column_sum_kernel<N>
+      <<<columns.grid(chunks.count), columns.threads(), 0, native(stream)>>>(rows, chunks.rows, columns, x, sums);
   check_launch("column_sum");
 }
 
@@ -37,9 +71,14 @@ void add_column_sums(const Stream& stream, std::int64_t rows, std::int64_t width
   if (rows <= 512) return add_in_one_stage(stream, rows, width, x, total);
   const RowChunks chunks = row_chunks(rows);
   const Scratch<Real<T>> partial(stream, chunks.count * width);
-  column_sum_kernel<false>
-      <<<chunks.grid(width), chunks.block(), 0, native(stream)>>>(rows, chunks.rows, width, x, partial.data());
-  check_launch("column_sum");
+  constexpr int kWide = 16 / sizeof(T);
+  if constexpr (!std::is_same_v<T, double>) {
+    if (vectors_fit<kWide>(width, x)) {
+      sum_chunks<kWide>(stream, chunks, rows, width, x, partial.data());
+      return add_in_one_stage(stream, chunks.count, width, partial.data(), total);
+    }
+  }
+  sum_chunks<1>(stream, chunks, rows, width, x, partial.data());
   add_in_one_stage(stream, chunks.count, width, partial.data(), total);
 }
 

@@ -1,6 +1,6 @@
 #include "kernels/memory.h"
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace qm::cuda {
 namespace {
@@ -25,11 +25,20 @@ __global__ void cast_kernel(std::int64_t count, const From* x, To* y) {
   if (i < count) y[i] = convert<To>(x[i]);
 }
 
-// y[i] += x[i]. A thread an element: x, y (count).
-template <class T>
+// y[i] += x[i]. N elements a thread: x, y (count).
+template <int N, class T>
 __global__ void add_inplace_kernel(std::int64_t count, const T* x, T* y) {
-  const std::int64_t i = global_thread();
-  if (i < count) y[i] = from_real<T>(to_real(y[i]) + to_real(x[i]));
+  const std::int64_t i = global_thread() * N;
+  if (i >= count) return;
+  if constexpr (N == 1) {
+    y[i] = from_real<T>(to_real(y[i]) + to_real(x[i]));
+  } else {
+    Real<T> sum[N], added[N];
+    load_vector<N>(y + i, sum);
+    load_vector<N>(x + i, added);
+    for (int k = 0; k < N; ++k) sum[k] += added[k];
+    store_vector<N>(sum, y + i);
+  }
 }
 
 // y[i] = value. A thread an element: y (count).
@@ -110,8 +119,15 @@ void cast(const Stream& stream, DType from, const void* x, DType to, void* y, st
 template <class T>
 void add_inplace(const Stream& stream, const T* x, T* y, std::int64_t count) {
   if (count == 0) return;
-  add_inplace_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, x, y);
-  check_launch("add_inplace");
+  const auto launch = [&]<int N>(std::integral_constant<int, N>) {
+    add_inplace_kernel<N><<<blocks_for(count / N), kBlock, 0, native(stream)>>>(count, x, y);
+    check_launch("add_inplace");
+  };
+  if constexpr (!std::is_same_v<T, double>) {
+    constexpr int kWide = 16 / sizeof(T);
+    if (vectors_fit<kWide>(count, x, y)) return launch(std::integral_constant<int, kWide>());
+  }
+  launch(std::integral_constant<int, 1>());
 }
 
 template void add_inplace(const Stream&, const float*, float*, std::int64_t);
