@@ -10,10 +10,10 @@
 //   grad_x[b, i, j, d]  = Σ_{ki, kj} w[d, ki, kj] gv[b, i − ki + 1, j − kj + 1, d]
 //   grad_w[d, ki, kj]  += Σ_{b, i, j} gv[b, i, j, d] x[b, i + ki − 1, j + kj − 1, d]
 //
-// Between the two gv is stored as activations are.
-//
-// A thread keeps the nine weights of N neighbouring channels and walks along two rows of the map with their window in
-// registers, so every step reads four new vectors for two pixels; neighbouring threads hold neighbouring channels.
+// A thread keeps the nine weights of N neighbouring channels and walks along two rows of the map, so every step of the
+// forward pass reads four new vectors for two pixels; neighbouring threads hold neighbouring channels. Backward makes gv
+// of the rows above and below again, for which it reads six vectors of x and four of grad_y: cheaper than a map of gv
+// between two passes.
 namespace qm::cuda {
 namespace {
 
@@ -94,22 +94,13 @@ struct Taps {
       for (int k = 0; k < 9; ++k) weight[k / 3][k % 3][c] = all[(channel + c) * 9 + k];
     }
   }
+  /// v of the pixel in row r.
   template <class T>
   __device__ __forceinline__ void correlate(const Window<N, T>& window, int r, int left, R (&sum)[N]) const {
     for (int c = 0; c < N; ++c) sum[c] = 0;
     for (int ki = 0; ki < 3; ++ki) {
       for (int kj = 0; kj < 3; ++kj) {
         for (int c = 0; c < N; ++c) sum[c] += weight[ki][kj][c] * window.at(r, ki, kj, left)[c];
-      }
-    }
-  }
-  /// With the taps turned round: what one pixel's gradient hands back to its neighbours.
-  template <class T>
-  __device__ __forceinline__ void convolve(const Window<N, T>& window, int r, int left, R (&sum)[N]) const {
-    for (int c = 0; c < N; ++c) sum[c] = 0;
-    for (int ki = 0; ki < 3; ++ki) {
-      for (int kj = 0; kj < 3; ++kj) {
-        for (int c = 0; c < N; ++c) sum[c] += weight[ki][kj][c] * window.at(r, 2 - ki, 2 - kj, left)[c];
       }
     }
   }
@@ -172,87 +163,176 @@ __global__ void depthwise_conv_silu_forward_kernel(DepthwiseConvSiluForward<T> p
   });
 }
 
-// grad_v, and the first stage of grad_w over chunks of the batch's pairs of rows.
-// Grid (chunks, channels / 32 N), block (32 × N channels, 8 row lanes): x (batch, height, width, channels),
-// weight (channels, 1, 3, 3), grad_y (batch, out_height, out_width, channels), grad_v (batch, height, width, channels),
-// partial (chunks, channels, 9).
+/// The nine weights of a block's channels, in shared memory: backward has no registers left for them.
+template <int N, class R>
+struct SharedTaps {
+  alignas(N * sizeof(R)) R weight[9][kColumns][N];
+
+  /// all (channels, 1, 3, 3). The whole block calls it.
+  __device__ __forceinline__ void fill(const R* all, std::int64_t channel, bool exists) {
+    for (int k = threadIdx.y; k < 9; k += kRowLanes) {
+      for (int c = 0; c < N; ++c) weight[k][threadIdx.x][c] = exists ? all[(channel + c) * 9 + k] : R(0);
+    }
+    __syncthreads();
+  }
+  __device__ __forceinline__ void load(int k, R (&to)[N]) const { load_vector<N>(weight[k][threadIdx.x], to); }
+};
+
+/// What backward keeps of a walk along kRows rows: of columns in turns, in the slot of their number modulo 3. Rows of gv
+/// are the kRows and one above and below; rows of x, one more each.
 template <int N, class T>
-__global__ void depthwise_conv_silu_gradient_kernel(DepthwiseConvSiluBackward<T> p, std::int64_t chunk_pairs, T* grad_v,
-                                                    Real<T>* partial) {
+class BackwardWalk {
+ public:
   using R = Real<T>;
+  static constexpr int kGradients = kRows + 2, kInputs = kRows + 4;
+
+  struct Column {
+    Vector<T, N> x[kInputs];             ///< of column t
+    Vector<T, N> grad_y[kGradients];     ///< of column t − 1
+  };
+
+  /// Takes what is new with column t, whose slot is known when compiled, and leaves the kRows rows' grad_x of column
+  /// t − 2 in `grad_x`. Takes width + 2 columns; those outside the map are 0.
+  __device__ __forceinline__ void take(const Column& column, const SharedTaps<N, R>& taps, int slot,
+                                       R (&grad_x)[kRows][N]) {
+    const int after = (slot + 1) % 3, before = (slot + 2) % 3;  // of columns t + 1 and t − 2; of t − 1
+    asm volatile("" ::: "memory");  // the weights are loaded anew
+#pragma unroll
+    for (int r = 0; r < kGradients; ++r) {
+      for (int c = 0; c < N; ++c) v_[r][after][c] = 0;
+    }
+#pragma unroll
+    for (int ki = 0; ki < 3; ++ki) {
+#pragma unroll
+      for (int kj = 0; kj < 3; ++kj) {
+        R weight[N];
+        taps.load(3 * ki + kj, weight);
+#pragma unroll
+        for (int r = 0; r < kGradients; ++r) {
+          for (int c = 0; c < N; ++c) v_[r][(after + 3 - kj) % 3][c] += weight[c] * column.x[r + ki][c];
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kGradients; ++r) {
+      for (int c = 0; c < N; ++c) {
+        const R v = v_[r][before][c], gate = sigmoid(v);
+        gradient_[r][before][c] = column.grad_y[r][c] * gate * (R(1) + v * (R(1) - gate));
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < N; ++c) grad_x[r][c] = 0;
+    }
+#pragma unroll
+    for (int ki = 0; ki < 3; ++ki) {
+#pragma unroll
+      for (int kj = 0; kj < 3; ++kj) {
+        const int at = (before + 3 - kj) % 3;  // of column t − 1 − kj
+        R weight[N];
+        taps.load(3 * ki + kj, weight);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          for (int c = 0; c < N; ++c) {
+            weight_sum_[3 * ki + kj][c] += gradient_[r + 1][at][c] * x_[r + ki][after][c];
+            grad_x[r][c] += weight[c] * gradient_[r + 2 - ki][at][c];
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kGradients; ++r) x_[r][slot] = column.x[r + 1];
+  }
+
+  /// Before another walk.
+  __device__ __forceinline__ void begin() {
+#pragma unroll
+    for (int slot = 0; slot < 3; ++slot) {
+      for (int r = 0; r < kGradients; ++r) {
+        x_[r][slot] = Vector<T, N>();
+        for (int c = 0; c < N; ++c) v_[r][slot][c] = gradient_[r][slot][c] = 0;
+      }
+    }
+  }
+
+  __device__ __forceinline__ R weight_sum(int tap, int c) const { return weight_sum_[tap][c]; }
+
+ private:
+  Vector<T, N> x_[kGradients][3];
+  R v_[kGradients][3][N];         ///< so far
+  R gradient_[kGradients][3][N];  ///< gv
+  R weight_sum_[9][N] = {};       ///< of all walks
+};
+
+// grad_x, and the first stage of grad_w over chunks of the batch's pairs of rows.
+// Grid (chunks, channels / 32 N), block (32 × N channels, 8 row lanes): x, grad_x (batch, height, width, channels),
+// weight (channels, 1, 3, 3), grad_y (batch, out_height, out_width, channels), partial (chunks, channels, 9).
+template <int N, class T>
+__global__ void __launch_bounds__(kColumns* kRowLanes, 2)
+    depthwise_conv_silu_backward_kernel(DepthwiseConvSiluBackward<T> p, std::int64_t chunk_pairs, Real<T>* partial) {
+  using R = Real<T>;
+  using Walk = BackwardWalk<N, T>;
   const DepthwiseShape& s = p.shape;
   const std::int64_t channel = (static_cast<std::int64_t>(blockIdx.y) * kColumns + threadIdx.x) * N;
   const bool exists = channel < s.channels;
-  const Taps<N, R> taps(p.weight, exists ? channel : 0);
+  __shared__ SharedTaps<N, R> taps;
+  taps.fill(p.weight, channel, exists);
   const std::int64_t pairs = ceil_div(s.height, kRows), first = blockIdx.x * chunk_pairs;
   const std::int64_t last = exists ? min(s.batch * pairs, first + chunk_pairs) : first;
-  const int width = static_cast<int>(s.width), channels = static_cast<int>(s.channels);
-  const std::int64_t out_row = s.out_width * s.channels, map_row = s.width * s.channels;
-  R sum[9][N] = {};
+  const int width = static_cast<int>(s.width), height = static_cast<int>(s.height);
+  const int channels = static_cast<int>(s.channels);
+  const int out_row = static_cast<int>(s.out_width) * channels, map_row = width * channels;
+  Walk walk;
   for (std::int64_t pair = first + threadIdx.y; pair < last; pair += kRowLanes) {
-    const std::int64_t image = pair / pairs, row = pair % pairs * kRows;
-    const T* grad_y = p.grad_y + (image * s.out_height + row) * s.out_width * s.channels + channel;
-    T* grad_v_row = grad_v + (image * s.height + row) * s.width * s.channels + channel;
-    Vector<T, N> coming[kRows];  // the gradients of the next column
-    const auto fetch = [&](int j) {
+    const std::int64_t image = pair / pairs;
+    const int row = static_cast<int>(pair % pairs) * kRows;
+    // Of the pair's first row; rows before it are at negative offsets.
+    const T* const x = p.x + (image * height + row) * map_row + channel;
+    const T* const grad_y = p.grad_y + (image * s.out_height + row) * out_row + channel;
+    T* const grad_x = p.grad_x + (image * height + row) * map_row + channel;
+    typename Walk::Column coming;
+    const auto fetch = [&](int t) {
+      int first = row, x_row = map_row, grad_row = out_row;
+      asm volatile("" : "+r"(first), "+r"(x_row), "+r"(grad_row));  // else every row's pointer is kept
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        coming[r] =
-            row + r < s.height && j < width ? Vector<T, N>::load(grad_y + r * out_row + j * channels) : Vector<T, N>();
+      for (int r = 0; r < Walk::kInputs; ++r) {
+        const int i = first + r - 2;
+        const bool inside = i >= 0 && i < height && t < width;
+        coming.x[r] = inside ? Vector<T, N>::load(x + (r - 2) * x_row + t * channels) : Vector<T, N>();
+      }
+#pragma unroll
+      for (int r = 0; r < Walk::kGradients; ++r) {
+        const int i = first + r - 1;
+        const bool inside = i >= 0 && i < height && t >= 1 && t <= width;
+        coming.grad_y[r] =
+            inside ? Vector<T, N>::load(grad_y + (r - 1) * grad_row + (t - 1) * channels) : Vector<T, N>();
       }
     };
+    walk.begin();
     fetch(0);
-    Window<N, T> window(s, p.x + image * s.height * s.width * s.channels + channel, row);
-    window.walk(0, width, [&](int j, int left) {
-      R grad[kRows][N];
+    for (int front = 0; front < width + 2; front += 3) {
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        for (int c = 0; c < N; ++c) grad[r][c] = coming[r][c];
-      }
-      fetch(j + 1);
+      for (int slot = 0; slot < 3; ++slot) {
+        const int t = front + slot;
+        const typename Walk::Column column = coming;
+        fetch(t + 1);
+        R result[kRows][N];
+        walk.take(column, taps, slot, result);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        R v[N];
-        taps.correlate(window, r, left, v);
-        for (int c = 0; c < N; ++c) {
-          const R gate = sigmoid(v[c]);
-          grad[r][c] *= gate * (R(1) + v[c] * (R(1) - gate));
-          for (int k = 0; k < 9; ++k) sum[k][c] += grad[r][c] * window.at(r, k / 3, k % 3, left)[c];
+        for (int r = 0; r < kRows; ++r) {
+          if (row + r < height && t >= 2 && t < width + 2) {
+            store_vector<N>(result[r], grad_x + r * map_row + (t - 2) * channels);
+          }
         }
-        if (row + r < s.height) store_vector<N>(grad[r], grad_v_row + r * map_row + j * channels);
       }
-    });
+    }
   }
   for (int c = 0; c < N; ++c) {
     for (int k = 0; k < 9; ++k) {
-      const R total = sum_row_lanes(sum[k][c]);
+      const R total = sum_row_lanes(walk.weight_sum(k, c));
       if (threadIdx.y == 0 && exists) partial[(blockIdx.x * s.channels + channel + c) * 9 + k] = total;
     }
   }
-}
-
-// grad_x. Stretches of the map: grad_v, grad_x (batch, height, width, channels), weight (channels, 1, 3, 3).
-template <int N, class T>
-__global__ void depthwise_conv_silu_backward_kernel(DepthwiseConvSiluBackward<T> p, const T* grad_v) {
-  using R = Real<T>;
-  const DepthwiseShape& s = p.shape;
-  const Stretch<N> stretch(s.batch, s.height, s.width, s.channels);
-  if (!stretch.exists) return;
-  const std::int64_t image = stretch.image * s.height * s.width * s.channels + stretch.channel;
-  T* grad_x = p.grad_x + image + stretch.row * s.width * s.channels;
-  const std::int64_t map_row = s.width * s.channels;
-  const int channels = static_cast<int>(s.channels);
-  const Taps<N, R> taps(p.weight, stretch.channel);
-  Window<N, T> window(s, grad_v + image, stretch.row);
-  window.walk(stretch.first, stretch.last, [&](int j, int left) {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (stretch.row + r >= s.height) break;
-      R sum[N];
-      taps.convolve(window, r, left, sum);
-      store_vector<N>(sum, grad_x + r * map_row + j * channels);
-    }
-  });
 }
 
 template <int N, class T>
@@ -267,14 +347,9 @@ template <int N, class T>
 void launch_backward(const Stream& stream, const DepthwiseConvSiluBackward<T>& p) {
   const DepthwiseShape& s = p.shape;
   const RowChunks chunks = row_chunks(s.batch * ceil_div(s.height, kRows), kRowLanes);
-  const Scratch<T> grad_v(stream, s.batch * s.height * s.width * s.channels);
   const Scratch<Real<T>> partial(stream, chunks.count * s.channels * 9);
-  depthwise_conv_silu_gradient_kernel<N><<<chunks.grid(ceil_div(s.channels, N)), chunks.block(), 0, native(stream)>>>(
-      p, chunks.rows, grad_v.data(), partial.data());
-  check_launch("depthwise_conv_silu_gradient");
-  depthwise_conv_silu_backward_kernel<N>
-      <<<Stretch<N>::grid(s.batch, s.height, s.width, s.channels), RowChunks::block(), 0, native(stream)>>>(
-          p, grad_v.data());
+  depthwise_conv_silu_backward_kernel<N><<<chunks.grid(ceil_div(s.channels, N)), chunks.block(), 0, native(stream)>>>(
+      p, chunks.rows, partial.data());
   check_launch("depthwise_conv_silu_backward");
   if (p.grad_weight) add_column_sums(stream, chunks.count, s.channels * 9, partial.data(), p.grad_weight);
 }
