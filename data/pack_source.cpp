@@ -239,23 +239,24 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
                                       const std::string& folder) {
   const TarListing listing = list_tar(*archive_, begin, end);
   const std::string prefix = folder.empty() ? "" : folder + "/";
-  const auto is_outside = [&](const std::string& path) { return !lies_in(path, inside_); };
+  const auto passes_over = [&](const std::string& path) {
+    if (!lies_in(split_path(path).first, inside_)) return true;
+    const std::string hidden = hidden_part(path);
+    if (!hidden.empty()) hidden_.push_back(input_ + "/" + hidden);
+    return !hidden.empty();
+  };
   Contents contents;
   contents.damaged_header = listing.damaged_header;
   for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
   for (const std::string& name : listing.folders) {
     const std::string path = prefix + name;
-    if (!is_outside(path) && hidden_part(path).empty()) add_folders(path, contents.folders);
+    if (lies_in(path, inside_) && hidden_part(path).empty()) add_folders(path, contents.folders);
   }
   FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   for (const TarEntry& entry : listing.entries) {
     const std::string path = prefix + entry.name, name = input_ + "/" + path;
     auto [parent, file] = split_path(path);
-    if (file.empty() || is_outside(parent)) continue;
-    if (const std::string hidden = hidden_part(path); !hidden.empty()) {
-      hidden_.push_back(input_ + "/" + hidden);
-      continue;
-    }
+    if (file.empty() || passes_over(path)) continue;
     add_folders(parent, contents.folders);
     stamp.bytes = entry.size;
     const bool is_image = is_named_like_image(file) || begins_like_image(*archive_, entry.offset, entry.size);
@@ -270,12 +271,16 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
   }
   for (const DanglingLink& link : listing.dangling) {
     const std::string path = prefix + link.name, name = input_ + "/" + path;
-    const auto [parent, file] = split_path(path);
-    if (is_outside(parent) || !hidden_part(path).empty()) continue;
+    if (passes_over(path)) continue;
+    const std::string file = split_path(path).second;
     const bool matters =
         is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
     if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
     if (!matters) ignored_.push_back(name);
+  }
+  for (const std::string& special : listing.special) {
+    const std::string path = prefix + special;
+    if (!passes_over(path)) problems_.push_back({input_ + "/" + path, kNoFile});
   }
   return contents;
 }

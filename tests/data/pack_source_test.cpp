@@ -305,6 +305,42 @@ TEST(data, pack_source_of_a_folder_names_links_to_nothing_and_opens_no_pipe) {
   ::close(opened);
 }
 
+TEST(data, pack_source_of_an_archive_names_what_is_no_regular_file) {
+  const TemporaryFolder folder;
+  Bytes inner, outer, tree;
+  append_tar_entry(inner, "a.jpg", jpeg(1));
+  append_tar_entry(inner, "b", {}, '6');
+  end_tar(inner);
+  append_tar_entry(outer, "ant.tar", inner);
+  append_tar_entry(outer, "c.jpg", {}, '6');
+  end_tar(outer);
+  append_tar_entry(tree, "set/ant/a.jpg", jpeg(1));
+  append_tar_entry(tree, "set/ant/b", {}, '6');
+  append_tar_entry(tree, "set/c.jpg", {}, '3');
+  append_tar_entry(tree, "set/.d.jpg", {}, '4');
+  append_tar_entry(tree, "set/.e.jpg", {}, '1', "set/ant/nothing");
+  append_tar_entry(tree, "other/f.jpg", {}, '4');
+  end_tar(tree);
+  write_bytes(folder / "nested.tar", outer);
+  write_bytes(folder / "tree.tar", tree);
+  for (const auto& [archive, inside] : {std::pair("nested.tar", ""), {"tree.tar", "set"}}) {
+    SCOPED_TRACE(archive);
+    PackOptions options{.input = folder / archive, .split = archive, .output = folder / "out"};
+    options.inside = inside;
+    const std::string place = concat(options.input, *inside ? "/" : "", inside);
+    const std::string error = error_of([&] { pack(options); });
+    EXPECT_TRUE(error.starts_with(place)) << error;
+    EXPECT_TRUE(error.ends_with(": not a regular file; --skip-bad leaves out what is bad")) << error;
+    options.skip_bad = true;
+    const PackReport report = pack(options);
+    EXPECT_EQ(report.images, 1);
+    Names skipped;
+    for (const BadImage& bad : report.skipped) skipped.push_back(bad.path + ": " + bad.cause);
+    EXPECT_EQ(skipped, (Names{place + "/ant/b: not a regular file", place + "/c.jpg: not a regular file"}));
+    EXPECT_EQ(report.hidden, *inside ? (Names{place + "/.d.jpg", place + "/.e.jpg"}) : Names{});
+  }
+}
+
 TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
   const Archives archives;
   PackOptions options = archives.options("tree");
