@@ -218,8 +218,10 @@ std::vector<PackSource::Found> PackSource::find_in_class_folders() {
     class_names_.push_back(name);  // also one without images
     for (const fs::directory_entry& file : entries_of(entry.path().string())) take(file, name, found);
   }
-  QM_CHECK(!class_names_.empty(), IoError, input_, ": holds no class folders (expected one sub-folder a class)");
-  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images in its ", class_names_.size(), " class folders");
+  QM_CHECK(!class_names_.empty(), IoError, input_, ": holds no class folders (expected one sub-folder a class)",
+           flat.empty() ? "" : "; images that lie flat need labels", why_none());
+  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images in its ", class_names_.size(), " class folders",
+           why_none());
   for (const Found& image : flat) problems_.push_back({image.name, kNoClassFolder});
   return found;
 }
@@ -228,8 +230,23 @@ std::vector<PackSource::Found> PackSource::find_in_flat_folder() {
   std::vector<Found> found;
   for (const fs::directory_entry& entry : entries_of(input_)) take(entry, "", found);
   QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images lie in it itself, as those that need labels do; ",
-           "those in class folders need none");
+           "those in class folders need none", why_none());
   return found;
+}
+
+/// What a refusal adds where no images were found: what was found instead, and may be why.
+std::string PackSource::why_none() const {
+  std::string text;
+  const auto unread = std::ranges::find(problems_, kUnreadFolder, &BadImage::cause);
+  if (unread != problems_.end() && split_path(unread->path).first != input_) {
+    text = concat("; folders lie in ", split_path(unread->path).first,
+                  ": if the class folders are in there, or in a folder beside it, choose that as input");
+  } else if (!problems_.empty()) {
+    const auto& [path, cause] = problems_.front();
+    text = concat("; ", path == input_ ? "" : path + ": ", cause);
+  }
+  if (!hidden_.empty()) text += concat("; hidden and so passed over: ", hidden_.size(), ", such as ", hidden_.front());
+  return text;
 }
 
 // ---- archives -------------------------------------------------------------------------------------------------------
@@ -301,7 +318,7 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
     if (options.labels.empty() && !contents.images.empty()) take_class_folders(contents);
   }
   QM_CHECK(!contents.images.empty(), IoError, input_, ": no JPEG or PNG images",
-           inside_.empty() ? "" : " under '" + inside_ + "'", problems_.empty() ? "" : "; " + problems_.front().cause);
+           inside_.empty() ? "" : " under '" + inside_ + "'", why_none());
   return std::move(contents.images);
 }
 

@@ -68,6 +68,7 @@ class PackSource {
   struct Contents;
   std::vector<Found> find_in_class_folders();
   std::vector<Found> find_in_flat_folder();
+  std::string why_none() const;
   std::vector<std::filesystem::directory_entry> entries_of(const std::string& folder);
   void take(const std::filesystem::directory_entry& entry, const std::string& folder, std::vector<Found>& found);
   std::vector<Found> find_in_archive(const SourceOptions& options);
