@@ -214,6 +214,33 @@ TEST(data, loader_defers_pixel_operations) {
   EXPECT_EQ(undone.images.to_vector<std::uint8_t>(), batch.images.to_vector<std::uint8_t>());
 }
 
+/// dct_scaling is for training: an evaluation is of the same bits with it and without, a training batch of others.
+TEST(data, loader_scales_no_image_of_an_evaluation) {
+  const TemporaryFolder folder;
+  ShardWriter writer(folder.path().string(), "val", 0, 1, {"ant"});
+  for (std::uint64_t id = 0; id < 3; ++id) {
+    const Image image = slope_image(200, 170 + 40 * static_cast<std::int64_t>(id), static_cast<std::uint32_t>(id));
+    writer.append({encode_jpeg(image, 90), 0, id, image.height, image.width});
+  }
+  writer.finish();
+  writer.publish();
+  const ShardSet shards(folder.path().string(), "val");
+  for (const std::int64_t resize : {std::int64_t{0}, std::int64_t{20}}) {
+    LoaderConfig config = config_of(2, 2);
+    config.augment.area = {0.8, 1.0};  // so large that it is scaled
+    config.eval.resize = resize;
+    std::vector<Bytes> evaluated, trained;
+    for (const bool scales : {false, true}) {
+      config.augment.dct_scaling = scales;
+      Loader loader(shards, config, in_turn({{0, 0, 3, false}, {0, 0, 3, true}}));
+      evaluated.push_back(loader.next()->images.to_vector<std::uint8_t>());
+      trained.push_back(loader.next()->images.to_vector<std::uint8_t>());
+    }
+    EXPECT_EQ(evaluated[0], evaluated[1]);
+    EXPECT_NE(trained[0], trained[1]);
+  }
+}
+
 constexpr std::int64_t kBatch = 4;
 constexpr std::int64_t kSteps = kSamples / kBatch;
 
