@@ -463,6 +463,14 @@ TEST(data, image_errors_name_the_cause) {
   EXPECT_EQ(error_of(jpeg), "image of 65021 x 65021 pixels: expected 1 to 268435456");
 }
 
+TEST(data, image_png_has_sides_as_long_as_libpng_allows) {
+  for (const bool upright : {false, true}) {
+    const auto strip = [&](std::int64_t length) { return noise_image(upright ? length : 1, upright ? 1 : length, 1); };
+    EXPECT_EQ(decode_image(encode_png(strip(kMaxPngSide))).pixels.size(), static_cast<std::size_t>(kMaxPngSide) * 3);
+    EXPECT_THROW(encode_png(strip(kMaxPngSide + 1)), IoError);
+  }
+}
+
 TEST(data, image_encoders_refuse_what_they_cannot_hold) {
   const Image image = noise_image(4, 4, 1);
   EXPECT_THROW(encode_jpeg(image, 0), IoError);
