@@ -35,6 +35,8 @@ struct RealBox {
 
 /// Larger images are refused before memory is asked for: a few damaged bytes in a header can claim gigabytes.
 inline constexpr std::int64_t kMaxPixels = std::int64_t{1} << 28;
+/// libpng's own limit to height and width, reading and writing.
+inline constexpr std::int64_t kMaxPngSide = 1'000'000;
 
 /// Decodes a JPEG or PNG, told apart by its first bytes, to what PIL's Image.open(…).convert("RGB") gives: grey is
 /// replicated, CMYK and YCCK are read as Adobe writes them, palettes are looked up, alpha is dropped and 16-bit samples

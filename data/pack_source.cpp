@@ -218,8 +218,10 @@ std::vector<PackSource::Found> PackSource::find_in_class_folders() {
     class_names_.push_back(name);  // also one without images
     for (const fs::directory_entry& file : entries_of(entry.path().string())) take(file, name, found);
   }
-  QM_CHECK(!class_names_.empty(), IoError, input_, ": holds no class folders (expected one sub-folder a class)");
-  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images in its ", class_names_.size(), " class folders");
+  QM_CHECK(!class_names_.empty(), IoError, input_, ": holds no class folders (expected one sub-folder a class)",
+           flat.empty() ? "" : "; images that lie flat need labels", why_none());
+  QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images in its ", class_names_.size(), " class folders",
+           why_none());
   for (const Found& image : flat) problems_.push_back({image.name, kNoClassFolder});
   return found;
 }
@@ -228,8 +230,23 @@ std::vector<PackSource::Found> PackSource::find_in_flat_folder() {
   std::vector<Found> found;
   for (const fs::directory_entry& entry : entries_of(input_)) take(entry, "", found);
   QM_CHECK(!found.empty(), IoError, input_, ": no JPEG or PNG images lie in it itself, as those that need labels do; ",
-           "those in class folders need none");
+           "those in class folders need none", why_none());
   return found;
+}
+
+/// What a refusal adds where no images were found: what was found instead, and may be why.
+std::string PackSource::why_none() const {
+  std::string text;
+  const auto unread = std::ranges::find(problems_, kUnreadFolder, &BadImage::cause);
+  if (unread != problems_.end() && split_path(unread->path).first != input_) {
+    text = concat("; folders lie in ", split_path(unread->path).first,
+                  ": if the class folders are in there, or in a folder beside it, choose that as input");
+  } else if (!problems_.empty()) {
+    const auto& [path, cause] = problems_.front();
+    text = concat("; ", path == input_ ? "" : path + ": ", cause);
+  }
+  if (!hidden_.empty()) text += concat("; hidden and so passed over: ", hidden_.size(), ", such as ", hidden_.front());
+  return text;
 }
 
 // ---- archives -------------------------------------------------------------------------------------------------------
@@ -239,23 +256,24 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
                                       const std::string& folder) {
   const TarListing listing = list_tar(*archive_, begin, end);
   const std::string prefix = folder.empty() ? "" : folder + "/";
-  const auto is_outside = [&](const std::string& path) { return !lies_in(path, inside_); };
+  const auto passes_over = [&](const std::string& path) {
+    if (!lies_in(split_path(path).first, inside_)) return true;
+    const std::string hidden = hidden_part(path);
+    if (!hidden.empty()) hidden_.push_back(input_ + "/" + hidden);
+    return !hidden.empty();
+  };
   Contents contents;
   contents.damaged_header = listing.damaged_header;
   for (const std::string& problem : listing.problems) problems_.push_back({archive, problem});
   for (const std::string& name : listing.folders) {
     const std::string path = prefix + name;
-    if (!is_outside(path) && hidden_part(path).empty()) add_folders(path, contents.folders);
+    if (lies_in(path, inside_) && hidden_part(path).empty()) add_folders(path, contents.folders);
   }
   FileStamp stamp = stamp_of(input_).value_or(FileStamp{});
   for (const TarEntry& entry : listing.entries) {
     const std::string path = prefix + entry.name, name = input_ + "/" + path;
     auto [parent, file] = split_path(path);
-    if (file.empty() || is_outside(parent)) continue;
-    if (const std::string hidden = hidden_part(path); !hidden.empty()) {
-      hidden_.push_back(input_ + "/" + hidden);
-      continue;
-    }
+    if (file.empty() || passes_over(path)) continue;
     add_folders(parent, contents.folders);
     stamp.bytes = entry.size;
     const bool is_image = is_named_like_image(file) || begins_like_image(*archive_, entry.offset, entry.size);
@@ -270,12 +288,16 @@ PackSource::Contents PackSource::list(const std::string& archive, std::uint64_t 
   }
   for (const DanglingLink& link : listing.dangling) {
     const std::string path = prefix + link.name, name = input_ + "/" + path;
-    const auto [parent, file] = split_path(path);
-    if (is_outside(parent) || !hidden_part(path).empty()) continue;
+    if (passes_over(path)) continue;
+    const std::string file = split_path(path).second;
     const bool matters =
         is_named_like_image(file) || !archive_suffix(file).empty() || contents.folders.contains(prefix + link.target);
     if (matters) problems_.push_back({name, concat("a link to ", link.target, ", which is no file in the archive")});
     if (!matters) ignored_.push_back(name);
+  }
+  for (const std::string& special : listing.special) {
+    const std::string path = prefix + special;
+    if (!passes_over(path)) problems_.push_back({input_ + "/" + path, kNoFile});
   }
   return contents;
 }
@@ -296,7 +318,7 @@ std::vector<PackSource::Found> PackSource::find_in_archive(const SourceOptions& 
     if (options.labels.empty() && !contents.images.empty()) take_class_folders(contents);
   }
   QM_CHECK(!contents.images.empty(), IoError, input_, ": no JPEG or PNG images",
-           inside_.empty() ? "" : " under '" + inside_ + "'", problems_.empty() ? "" : "; " + problems_.front().cause);
+           inside_.empty() ? "" : " under '" + inside_ + "'", why_none());
   return std::move(contents.images);
 }
 

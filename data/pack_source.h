@@ -57,7 +57,7 @@ class PackSource {
   /// Files and folders whose names begin with a dot, a folder once. They are not looked into, so may hold images.
   const std::vector<std::string>& hidden() const { return hidden_; }
   /// What may hold images and is not packed: damaged parts of an archive, archives and folders where images are
-  /// expected, images where classes are, images without a label, of a folder also links to nothing and pipes.
+  /// expected, images where classes are, images without a label, links to nothing, pipes and devices.
   const std::vector<BadImage>& problems() const { return problems_; }
 
   /// The encoded bytes of an image. Thread-safe. Throws IoError.
@@ -68,6 +68,7 @@ class PackSource {
   struct Contents;
   std::vector<Found> find_in_class_folders();
   std::vector<Found> find_in_flat_folder();
+  std::string why_none() const;
   std::vector<std::filesystem::directory_entry> entries_of(const std::string& folder);
   void take(const std::filesystem::directory_entry& entry, const std::string& folder, std::vector<Found>& found);
   std::vector<Found> find_in_archive(const SourceOptions& options);

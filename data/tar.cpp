@@ -119,6 +119,17 @@ bool is_file(char type) {
   return type == '0' || type == 0 || type == '7';
 }
 
+/// GNU's incremental archives list a folder's files in its entry.
+bool is_folder(char type) {
+  return type == '5' || type == 'D';
+}
+
+/// Whether the entry says something of the archive, and so is nothing that lies in it: a pax header for all entries, or
+/// a volume's label.
+bool is_about_the_archive(char type) {
+  return type == 'g' || type == 'V';
+}
+
 /// Whether the entry is about the one that follows it: its long name, say. True also of a damaged header that says so
 /// in only one of the two ways in which it would.
 bool is_about_the_next(const Header& header) {
@@ -254,9 +265,11 @@ class Lister {
       links_.push_back({std::move(name), plain_path(target())});
     } else if (type == '2') {
       links_.push_back({name, path_of_target(name, target())});
-    } else if (type == '5') {
+    } else if (is_folder(type)) {
       while (name.ends_with('/')) name.pop_back();
       listing_.folders.push_back(std::move(name));
+    } else if (!is_about_the_archive(type)) {
+      listing_.special.push_back(std::move(name));
     }
   }
 

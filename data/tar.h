@@ -26,6 +26,7 @@ struct TarListing {
   std::vector<TarEntry> entries;
   std::vector<std::string> folders;  ///< that have an entry of their own, named as files are
   std::vector<DanglingLink> dangling;
+  std::vector<std::string> special;   ///< names of pipes, devices and entries of types unknown here
   std::vector<std::string> problems;  ///< each one place where the archive is damaged or cut short
   /// Where the first header is that was damaged, if one was: some entries behind it may be what its file holds.
   std::optional<std::uint64_t> damaged_header;
@@ -34,8 +35,8 @@ struct TarListing {
 /// Lists the archive in bytes [begin, end) of a file: ustar, with GNU and pax long names and sizes. A link is one more
 /// name of the file that it leads to. Another archive may follow the end of the first. Where a header is damaged the
 /// listing goes on with the next good one and names the place; problems are also an entry that reaches beyond the end,
-/// a sparse file, an archive that does not end as archives do, and bytes that are none. Devices are passed over. Throws
-/// IoError if the file cannot be read.
+/// a sparse file, an archive that does not end as archives do, and bytes that are none. Throws IoError if the file
+/// cannot be read.
 TarListing list_tar(const InputFile& file, std::uint64_t begin, std::uint64_t end);
 
 }  // namespace qm

@@ -1,10 +1,14 @@
 #include "data/image.h"
 
 #include <gtest/gtest.h>
+#include <png.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include "kernels/base/error.h"
 #include "tests/support/images.h"
@@ -180,6 +184,89 @@ TEST(data, image_ignores_exif_orientation) {
                                0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   6,   0, 0,  0, 0, 0, 0};
   bytes.insert(bytes.begin() + 2, std::begin(exif), std::end(exif));
   EXPECT_EQ(digest_of(decode_image(bytes).pixels), kSamples[0].digest);
+}
+
+/// A colour profile under which red is blue, blue red and all is darker: whoever obeyed it would show another picture.
+Bytes striking_profile() {
+  constexpr std::size_t kHeader = 128, kTable = 4 + 6 * 12, kXyz = 20, kCurve = 16;
+  Bytes bytes(kHeader + kTable);
+  const auto append = [&](std::uint32_t value) {
+    for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(value >> shift));
+  };
+  const auto set = [&](std::size_t at, std::uint32_t value) {
+    for (int i = 0; i < 4; ++i) bytes[at + i] = static_cast<std::uint8_t>(value >> (24 - 8 * i));
+  };
+  const auto name = [](const char* text) {
+    return std::uint32_t{static_cast<std::uint8_t>(text[0])} << 24 | static_cast<std::uint8_t>(text[1]) << 16 |
+           static_cast<std::uint8_t>(text[2]) << 8 | static_cast<std::uint8_t>(text[3]);
+  };
+  set(8, 0x02100000);  // version 2.1
+  set(12, name("mntr")), set(16, name("RGB ")), set(20, name("XYZ ")), set(36, name("acsp"));
+  set(24, 2000 << 16 | 1), set(28, 1 << 16);           // 1 January 2000
+  set(68, 0xf6d6), set(72, 0x10000), set(76, 0xd32d);  // D50
+  set(kHeader, 6);                                     // tags
+  const double primaries[3][3] = {{0.1431, 0.0606, 0.7142}, {0.3851, 0.7169, 0.0971}, {0.4361, 0.2225, 0.0139}};
+  const char* const tags[3][2] = {{"rXYZ", "rTRC"}, {"gXYZ", "gTRC"}, {"bXYZ", "bTRC"}};
+  std::size_t entry = kHeader + 4;
+  const auto begin_tag = [&](const char* tag, std::size_t size, const char* type) {
+    set(entry, name(tag)), set(entry + 4, static_cast<std::uint32_t>(bytes.size()));
+    set(entry + 8, static_cast<std::uint32_t>(size));
+    entry += 12;
+    append(name(type)), append(0);
+  };
+  for (int color = 0; color < 3; ++color) {
+    begin_tag(tags[color][0], kXyz, "XYZ ");
+    for (const double part : primaries[color]) append(static_cast<std::uint32_t>(std::lround(part * 65536)));
+    begin_tag(tags[color][1], kCurve - 2, "curv");
+    append(1), append(0x04000000);  // to the power of 4, in two bytes, and two that fill
+  }
+  set(0, static_cast<std::uint32_t>(bytes.size()));
+  return bytes;
+}
+
+/// A PNG with `profile`, as libpng writes it, which refuses one that makes no sense.
+Bytes png_with_profile(const Image& image, const Bytes& profile) {
+  Bytes bytes;
+  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+  png_infop info = png_create_info_struct(png);
+  png_set_write_fn(
+      png, &bytes,
+      [](png_structp writer, png_bytep from, std::size_t count) {
+        auto& to = *static_cast<Bytes*>(png_get_io_ptr(writer));
+        to.insert(to.end(), from, from + count);
+      },
+      nullptr);
+  png_set_IHDR(png, info, static_cast<png_uint_32>(image.width), static_cast<png_uint_32>(image.height), 8,
+               PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_iCCP(png, info, "striking", PNG_COMPRESSION_TYPE_BASE, profile.data(),
+               static_cast<png_uint_32>(profile.size()));
+  png_write_info(png, info);
+  for (std::int64_t y = 0; y < image.height; ++y) png_write_row(png, image.pixels.data() + y * image.width * 3);
+  png_write_end(png, info);
+  png_destroy_write_struct(&png, &info);
+  return bytes;
+}
+
+TEST(data, image_ignores_color_profiles) {
+  const Bytes profile = striking_profile();
+  const Image image = gradient_image(37, 50);
+  const Bytes png = png_with_profile(image, profile);
+  EXPECT_FALSE(std::ranges::search(png, std::string_view("iCCP")).empty());
+  EXPECT_EQ(decode_image(png).pixels, image.pixels);
+
+  Bytes segment = {0xff, 0xe2, 0, 0};
+  std::ranges::copy(std::string_view("ICC_PROFILE\0\1\1", 14), std::back_inserter(segment));  // part 1 of 1
+  segment.insert(segment.end(), profile.begin(), profile.end());
+  segment[2] = static_cast<std::uint8_t>((segment.size() - 2) >> 8);
+  segment[3] = static_cast<std::uint8_t>(segment.size() - 2);
+  for (const bool progressive : {false, true}) {
+    const Bytes stripped = jpeg_of(image, 2, 2, progressive);
+    Bytes bytes = stripped;
+    bytes.insert(bytes.begin() + 20, segment.begin(), segment.end());  // behind the JFIF header
+    EXPECT_EQ(decode_image(bytes).pixels, decode_image(stripped).pixels);
+    const auto choose = [](ImageSize) { return Box{3, 5, 20, 30}; };
+    EXPECT_EQ(decode_region(bytes, choose).pixels, decode_region(stripped, choose).pixels);
+  }
 }
 
 TEST(data, image_png_round_trip_is_exact) {
@@ -374,6 +461,14 @@ TEST(data, image_errors_name_the_cause) {
   const std::size_t extent = extent_offset(jpeg);
   for (int i = 0; i < 4; ++i) jpeg[extent + i] = 0xfd;
   EXPECT_EQ(error_of(jpeg), "image of 65021 x 65021 pixels: expected 1 to 268435456");
+}
+
+TEST(data, image_png_has_sides_as_long_as_libpng_allows) {
+  for (const bool upright : {false, true}) {
+    const auto strip = [&](std::int64_t length) { return noise_image(upright ? length : 1, upright ? 1 : length, 1); };
+    EXPECT_EQ(decode_image(encode_png(strip(kMaxPngSide))).pixels.size(), static_cast<std::size_t>(kMaxPngSide) * 3);
+    EXPECT_THROW(encode_png(strip(kMaxPngSide + 1)), IoError);
+  }
 }
 
 TEST(data, image_encoders_refuse_what_they_cannot_hold) {

@@ -4,14 +4,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <compare>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "autograd/ops/image_mix.h"
 #include "autograd/ops/pixel_ops.h"
 #include "data/sampler.h"
 #include "data/shard.h"
@@ -211,33 +214,85 @@ TEST(data, loader_defers_pixel_operations) {
   EXPECT_EQ(undone.images.to_vector<std::uint8_t>(), batch.images.to_vector<std::uint8_t>());
 }
 
-constexpr std::int64_t kBatch = 4;
+/// dct_scaling is for training: an evaluation is of the same bits with it and without, a training batch of others.
+TEST(data, loader_scales_no_image_of_an_evaluation) {
+  const TemporaryFolder folder;
+  ShardWriter writer(folder.path().string(), "val", 0, 1, {"ant"});
+  for (std::uint64_t id = 0; id < 3; ++id) {
+    const Image image = slope_image(200, 170 + 40 * static_cast<std::int64_t>(id), static_cast<std::uint32_t>(id));
+    writer.append({encode_jpeg(image, 90), 0, id, image.height, image.width});
+  }
+  writer.finish();
+  writer.publish();
+  const ShardSet shards(folder.path().string(), "val");
+  for (const std::int64_t resize : {std::int64_t{0}, std::int64_t{20}}) {
+    LoaderConfig config = config_of(2, 2);
+    config.augment.area = {0.8, 1.0};  // so large that it is scaled
+    config.eval.resize = resize;
+    std::vector<Bytes> evaluated, trained;
+    for (const bool scales : {false, true}) {
+      config.augment.dct_scaling = scales;
+      Loader loader(shards, config, in_turn({{0, 0, 3, false}, {0, 0, 3, true}}));
+      evaluated.push_back(loader.next()->images.to_vector<std::uint8_t>());
+      trained.push_back(loader.next()->images.to_vector<std::uint8_t>());
+    }
+    EXPECT_EQ(evaluated[0], evaluated[1]);
+    EXPECT_NE(trained[0], trained[1]);
+  }
+}
 
-/// (position, id, digest of the augmented bytes and boxes) of all steps of an epoch, as ranks that share global batches
-/// and decode on so many threads get them.
-std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> delivered(const DataSet& data, std::int64_t ranks,
-                                                                              std::int64_t threads, std::uint32_t epoch,
-                                                                              std::int64_t first_step) {
-  constexpr std::int64_t kSteps = kSamples / kBatch;
-  std::vector<std::tuple<std::int64_t, std::uint64_t, std::uint64_t>> result;
+constexpr std::int64_t kBatch = 4;
+constexpr std::int64_t kSteps = kSamples / kBatch;
+
+/// A way to deliver an epoch.
+struct Delivery {
+  const char* what;
+  std::int64_t window = 0, repeats = 1;
+  bool defers_pixel_ops = false;
+};
+
+/// A sample as the network is shown it.
+struct Delivered {
+  std::int64_t position;
+  std::uint64_t id;
+  std::uint64_t digest;  // of its normalised values, RandAugment, colour jitter and erasing done
+  auto operator<=>(const Delivered&) const = default;
+};
+
+/// The samples of a batch after all that comes behind the loader.
+void finish(const Batch& batch, std::vector<Delivered>& result) {
+  const Tensor images =
+      batch.pixel_ops.defined() ? apply_pixel_ops(batch.images, batch.pixel_ops, false) : batch.images;
+  const MixSettings settings{
+      .normalization = {{0.5, 0.4, 0.3}, {0.2, 0.3, 0.4}}, .classes = 3, .group = 1, .erased = batch.erased};
+  const Tensor x = mix_images(images, batch.labels, settings, DType::kFloat32).x;
+  const std::size_t size = kHeight * kWidth * 3 * sizeof(float);
+  for (std::size_t row = 0; row < batch.ids.size(); ++row) {
+    const std::span bytes(static_cast<const std::uint8_t*>(x.raw()) + row * size, size);
+    result.push_back({batch.request.first_position + static_cast<std::int64_t>(row), batch.ids[row], digest_of(bytes)});
+  }
+}
+
+/// All steps of an epoch from `first_step`, by position, as ranks that share global batches and decode on so many
+/// threads get them.
+std::vector<Delivered> delivered(const DataSet& data, const Delivery& delivery, std::int64_t ranks,
+                                 std::int64_t threads, std::uint32_t epoch, std::int64_t first_step) {
+  LoaderConfig config = config_of(threads, 2);
+  config.erasing = {.probability = 0.5, .fill = EraseFill::kPixel, .count = 2};
+  config.augment.rand_augment = {.layers = 2, .probability = 0.8, .magnitude = 9, .magnitude_std = 0.5};
+  config.augment.color_jitter = {{0.4, 0, 0.4, 0.1}, 0.8};
+  config.window = delivery.window;
+  config.repeats = delivery.repeats;
+  config.global_batch = kBatch;
+  config.defers_pixel_ops = delivery.defers_pixel_ops;
+  std::vector<Delivered> result;
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    LoaderConfig config = config_of(threads, 2);
-    config.erasing = {.probability = 0.5, .fill = EraseFill::kPixel, .count = 2};
-    config.augment.rand_augment = {.layers = 2, .magnitude = 9, .magnitude_std = 0.5};
     std::vector<BatchRequest> requests;
     for (std::int64_t step = first_step; step < kSteps; ++step) {
       requests.push_back({epoch, step * kBatch + rank * (kBatch / ranks), kBatch / ranks, true});
     }
     Loader loader(data.shards(), config, in_turn(requests));
-    while (const auto batch = loader.next()) {
-      const Bytes images = batch->images.to_vector<std::uint8_t>(), boxes = batch->erased.to_vector<std::uint8_t>();
-      const std::size_t size = images.size() / batch->ids.size(), box_size = boxes.size() / batch->ids.size();
-      for (std::size_t row = 0; row < batch->ids.size(); ++row) {
-        const std::uint64_t digest = digest_of(std::span(images).subspan(row * size, size)) ^
-                                     digest_of(std::span(boxes).subspan(row * box_size, box_size));
-        result.emplace_back(batch->request.first_position + static_cast<std::int64_t>(row), batch->ids[row], digest);
-      }
-    }
+    while (const auto batch = loader.next()) finish(*batch, result);
   }
   std::sort(result.begin(), result.end());
   return result;
@@ -253,20 +308,54 @@ TEST(data, loader_follows_the_window_order) {
   for (std::int64_t p = 0; p < kSamples; ++p) EXPECT_EQ(batch->ids[p], sample_id(order[p]));
 }
 
+/// Whole batches of an epoch at positions 0, 1, …; nothing comes more or less often than it is repeated.
+void expect_complete(const std::vector<Delivered>& epoch, std::int64_t repeats) {
+  std::map<std::uint64_t, std::int64_t> times;
+  for (std::size_t position = 0; position < epoch.size(); ++position) {
+    EXPECT_EQ(epoch[position].position, static_cast<std::int64_t>(position));
+    ++times[epoch[position].id];
+  }
+  EXPECT_EQ(static_cast<std::int64_t>(times.size()), kSteps * kBatch / repeats);
+  for (const auto& [id, count] : times) EXPECT_EQ(count, repeats) << "id " << id;
+}
+
 TEST(data, loader_delivers_the_same_on_any_ranks_and_threads) {
   const DataSet data;
-  for (const std::uint32_t epoch : {0u, 5u}) {
-    const auto expected = delivered(data, 1, 1, epoch, 0);
-    ASSERT_EQ(expected.size(), 20u);
-    for (const std::int64_t ranks : {1, 2, 4}) {
-      for (const std::int64_t threads : {1, 3, 8}) EXPECT_EQ(delivered(data, ranks, threads, epoch, 0), expected);
-    }
-    // Stopped after any step and resumed on other ranks.
-    for (std::int64_t step = 1; step <= 5; ++step) {
-      const decltype(expected) rest(expected.begin() + step * kBatch, expected.end());
-      EXPECT_EQ(delivered(data, 4, 3, epoch, step), rest);
+  const Delivery deliveries[] = {{.what = "shuffled over all"},
+                                 {.what = "by window", .window = 5},
+                                 {.what = "repeated", .repeats = 2},
+                                 {.what = "by window, repeated", .window = 5, .repeats = 2}};
+  for (Delivery delivery : deliveries) {
+    for (const std::uint32_t epoch : {0u, 5u}) {
+      SCOPED_TRACE(concat(delivery.what, ", epoch ", epoch));
+      delivery.defers_pixel_ops = false;
+      const std::vector<Delivered> expected = delivered(data, delivery, 1, 1, epoch, 0);
+      expect_complete(expected, delivery.repeats);
+      for (const bool defers : {false, true}) {
+        delivery.defers_pixel_ops = defers;
+        for (const std::int64_t ranks : {1, 2, 4}) {
+          for (const std::int64_t threads : {1, 3, 8}) {
+            EXPECT_EQ(delivered(data, delivery, ranks, threads, epoch, 0), expected)
+                << ranks << " ranks, " << threads << " threads" << (defers ? ", pixel operations deferred" : "");
+          }
+        }
+        // Stopped after any step and resumed on other ranks.
+        for (std::int64_t step = 1; step <= kSteps; ++step) {
+          const std::vector<Delivered> rest(expected.begin() + step * kBatch, expected.end());
+          EXPECT_EQ(delivered(data, delivery, 4, 3, epoch, step), rest) << "from step " << step;
+        }
+      }
     }
   }
+}
+
+/// Each part of an epoch's delivery leaves its trace in what the test above compares.
+TEST(data, loader_delivers_other_samples_by_other_ways) {
+  const DataSet data;
+  const auto expected = delivered(data, {.what = ""}, 1, 1, 0, 0);
+  EXPECT_NE(delivered(data, {.what = ""}, 1, 1, 5, 0), expected);
+  EXPECT_NE(delivered(data, {.what = "", .window = 5}, 1, 1, 0, 0), expected);
+  EXPECT_NE(delivered(data, {.what = "", .repeats = 2}, 1, 1, 0, 0), expected);
 }
 
 TEST(data, loader_batches_stay_as_they_are) {

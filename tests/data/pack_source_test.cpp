@@ -305,14 +305,51 @@ TEST(data, pack_source_of_a_folder_names_links_to_nothing_and_opens_no_pipe) {
   ::close(opened);
 }
 
+TEST(data, pack_source_of_an_archive_names_what_is_no_regular_file) {
+  const TemporaryFolder folder;
+  Bytes inner, outer, tree;
+  append_tar_entry(inner, "a.jpg", jpeg(1));
+  append_tar_entry(inner, "b", {}, '6');
+  end_tar(inner);
+  append_tar_entry(outer, "ant.tar", inner);
+  append_tar_entry(outer, "c.jpg", {}, '6');
+  end_tar(outer);
+  append_tar_entry(tree, "set/ant/a.jpg", jpeg(1));
+  append_tar_entry(tree, "set/ant/b", {}, '6');
+  append_tar_entry(tree, "set/c.jpg", {}, '3');
+  append_tar_entry(tree, "set/.d.jpg", {}, '4');
+  append_tar_entry(tree, "set/.e.jpg", {}, '1', "set/ant/nothing");
+  append_tar_entry(tree, "other/f.jpg", {}, '4');
+  end_tar(tree);
+  write_bytes(folder / "nested.tar", outer);
+  write_bytes(folder / "tree.tar", tree);
+  for (const auto& [archive, inside] : {std::pair("nested.tar", ""), {"tree.tar", "set"}}) {
+    SCOPED_TRACE(archive);
+    PackOptions options{.input = folder / archive, .split = archive, .output = folder / "out"};
+    options.inside = inside;
+    const std::string place = concat(options.input, *inside ? "/" : "", inside);
+    const std::string error = error_of([&] { pack(options); });
+    EXPECT_TRUE(error.starts_with(place)) << error;
+    EXPECT_TRUE(error.ends_with(": not a regular file; --skip-bad leaves out what is bad")) << error;
+    options.skip_bad = true;
+    const PackReport report = pack(options);
+    EXPECT_EQ(report.images, 1);
+    Names skipped;
+    for (const BadImage& bad : report.skipped) skipped.push_back(bad.path + ": " + bad.cause);
+    EXPECT_EQ(skipped, (Names{place + "/ant/b: not a regular file", place + "/c.jpg: not a regular file"}));
+    EXPECT_EQ(report.hidden, *inside ? (Names{place + "/.d.jpg", place + "/.e.jpg"}) : Names{});
+  }
+}
+
 TEST(data, pack_source_labels_are_for_images_that_lie_flat) {
   const Archives archives;
   PackOptions options = archives.options("tree");
   options.labels = archives.folder / "labels.txt";
   EXPECT_EQ(error_of([&] { pack(options); }),
-            options.input +
-                ": no JPEG or PNG images lie in it itself, as those that need labels do; those in class "
-                "folders need none");
+            concat(options.input,
+                   ": no JPEG or PNG images lie in it itself, as those that need labels do; those in class "
+                   "folders need none; ",
+                   options.input, "/ant: a folder where images are expected: what it holds is not read"));
   options = archives.options("tree.tar");  // each name in three folders
   options.labels = archives.folder / "labels.txt";
   write_bytes(options.labels, text("a.JPEG x\nb.JPEG y\n"));
@@ -455,6 +492,43 @@ TEST(data, pack_source_names_the_damage_where_nothing_is_left) {
   write_bytes(folder / "short.tar", tar);
   EXPECT_EQ(error_of([&] { PackSource({.input = folder / "short.tar", .inside = "", .labels = "", .classes = ""}); }),
             (folder / "short.tar") + ": no JPEG or PNG images; cut short in a header at byte 0");
+}
+
+TEST(data, pack_source_without_images_says_what_is_there_instead) {
+  const TemporaryFolder folder;
+  const auto tree_of = [&](const std::string& name, const Names& files) {
+    Bytes tar;
+    for (const std::string& file : files) {
+      const fs::path path = folder / concat(name, "/", file);
+      fs::create_directories(path.parent_path());
+      write_bytes(path.string(), jpeg(1));
+      append_tar_entry(tar, file, jpeg(1));
+    }
+    end_tar(tar);
+    write_bytes(folder / (name + ".tar"), tar);
+    return folder / name;
+  };
+  const auto refusal = [](const std::string& input) {
+    return error_of([&] { source_of(input); }).substr(input.size());
+  };
+  const std::string splits = tree_of("splits", {"train/ant/a.jpg", "val/ant/b.jpg"});
+  EXPECT_EQ(refusal(splits), concat(": no JPEG or PNG images in its 2 class folders; folders lie in ", splits,
+                                    "/train: if the class folders are in there, or in a folder beside it, choose that "
+                                    "as input"));
+  const std::string hidden = tree_of("hidden", {".bee/a.jpg", "ant/.a.jpg"});
+  EXPECT_EQ(refusal(hidden), concat(": no JPEG or PNG images in its 1 class folders; hidden and so passed over: 2, "
+                                    "such as ",
+                                    hidden, "/.bee"));
+  EXPECT_EQ(refusal(hidden + ".tar"),
+            concat(": no JPEG or PNG images; hidden and so passed over: 2, such as ", hidden, ".tar/.bee"));
+  EXPECT_EQ(refusal(tree_of("flat", {".a.jpg", "b.jpg"})),
+            concat(": holds no class folders (expected one sub-folder a class); images that lie flat need labels; "
+                   "hidden and so passed over: 1, such as ",
+                   folder / "flat/.a.jpg"));
+  fs::create_directories(folder / "unmounted/ant");
+  fs::create_symlink("nowhere", folder / "unmounted/ant/a.jpg");
+  EXPECT_EQ(refusal(folder / "unmounted"), concat(": no JPEG or PNG images in its 1 class folders; ",
+                                                  folder / "unmounted/ant/a.jpg", ": a link to nothing"));
 }
 
 TEST(data, pack_source_passes_over_what_is_hidden) {

@@ -169,6 +169,24 @@ TEST(data, tar_symbolic_links_are_names_of_their_files_too) {
   EXPECT_EQ(dangling, (std::vector<std::string>{"d/loop to d/loop", "d/out to /d/file", "folder to d"}));
 }
 
+TEST(data, tar_names_what_is_neither_file_nor_folder_nor_link) {
+  TarBytes tar;
+  append_tar_entry(tar, "pax_global_header", contents_of(52, 'c'), 'g');
+  append_tar_entry(tar, "volume", {}, 'V');
+  append_tar_entry(tar, "d/", contents_of(10, 'Y'), 'D');
+  append_tar_entry(tar, "d/terminal", {}, '3');
+  append_tar_entry(tar, "d/disk", {}, '4');
+  append_tar_entry(tar, "./d/pipe.jpg", {}, '6');
+  append_tar_entry(tar, "d/rest", contents_of(700, 1), 'M');  // of a file that another volume begins
+  append_tar_entry(tar, "d/file", contents_of(7, 1));
+  end_tar(tar);
+  const TarListing listing = listing_of(tar);
+  EXPECT_TRUE(listing.problems.empty());
+  EXPECT_EQ(listing.folders, std::vector<std::string>{"d"});
+  EXPECT_EQ(names_of(listing), std::vector<std::string>{"d/file"});
+  EXPECT_EQ(listing.special, (std::vector<std::string>{"d/terminal", "d/disk", "d/pipe.jpg", "d/rest"}));
+}
+
 TEST(data, tar_gives_no_file_a_name_that_was_damaged) {
   const TarBytes whole = sample();
   const std::vector<TarEntry> entries = listing_of(whole).entries;

@@ -1,29 +1,143 @@
 // bench data and data-grid, on a small project.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "data/image.h"
+#include "data/shard.h"
+#include "launch/factory.h"
 #include "tests/launch/small_project.h"
 #include "tests/support/damaged_file.h"
 
 namespace qm {
 namespace {
 
+/// The arguments of data-grid that draw the project's samples to `file`, then `more`.
+Strings grid_arguments(const SmallProject& project, const std::string& file, const Strings& more) {
+  Strings arguments = {"data-grid", project.recipe(), "--data", project.data(), "--output", project / file};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+Image drawn(const SmallProject& project, const Strings& more) {
+  const ProgramResult result = run_quadmamba(grid_arguments(project, "sheet.png", more));
+  EXPECT_EQ(result.exit_code, 0) << result.describe();
+  return decode_image(bytes_of_file(project / "sheet.png"));
+}
+
+/// The image of the sample at `index` in a sheet of `columns`, without margin and caption.
+std::vector<std::uint8_t> tile_of(const Image& sheet, const Recipe& recipe, std::int64_t index, std::int64_t columns) {
+  constexpr std::int64_t kMargin = 2, kCaption = 2 * 9;
+  const std::int64_t height = recipe.model.height, width = recipe.model.width;
+  const std::int64_t top = index / columns * (height + 2 * kMargin + kCaption) + kMargin;
+  const std::int64_t left = index % columns * (width + 2 * kMargin) + kMargin;
+  std::vector<std::uint8_t> pixels;
+  for (std::int64_t y = top; y < top + height; ++y) {
+    const auto row = sheet.pixels.begin() + (y * sheet.width + left) * 3;
+    pixels.insert(pixels.end(), row, row + width * 3);
+  }
+  return pixels;
+}
+
 TEST(launch, data_grid_draws_the_samples_of_a_step) {
   const SmallProject project;
-  const auto draw = [&](const char* file, const char* step) {
-    const ProgramResult result = run_quadmamba({"data-grid", project.recipe(), "--data", project.data(), "--output",
-                                                project / file, "--count", "6", "--columns", "4", "--step", step});
-    EXPECT_EQ(result.exit_code, 0) << result.describe();
-    return bytes_of_file(project / file);
+  const auto draw = [&](const char* step) {
+    return drawn(project, {"--count", "5", "--columns", "4", "--step", step});
   };
-  const auto first = draw("a.png", "0");
-  const Image sheet = decode_image(first);
-  EXPECT_EQ(sheet.height % 2, 0);  // two rows of tiles
-  EXPECT_EQ(sheet.width % 4, 0);
-  EXPECT_EQ(draw("b.png", "0"), first);
-  EXPECT_NE(draw("c.png", "7"), first);
+  const Image first = draw("0");
+  EXPECT_EQ(first.height % 2, 0);  // two rows of tiles
+  EXPECT_EQ(first.width % 4, 0);
+  EXPECT_EQ(draw("0").pixels, first.pixels);
+  EXPECT_NE(draw("7").pixels, first.pixels);
+  // The fifth is mixed with a sixth, which nobody asked for.
+  const Recipe recipe = Recipe::load(project.recipe());
+  EXPECT_EQ(tile_of(first, recipe, 5, 4), std::vector<std::uint8_t>(recipe.model.height * recipe.model.width * 3));
+}
+
+/// What a global batch is to the network, as pixels: computed whole.
+std::vector<std::uint8_t> shown_in_step(const Recipe& recipe, const ShardSet& shards, std::int64_t step) {
+  const std::int64_t count = recipe.train.global_batch, steps = shards.size() / count;
+  bool asked = false;
+  Loader loader(shards, loader_config(recipe), [&]() -> std::optional<BatchRequest> {
+    if (std::exchange(asked, true)) return std::nullopt;
+    return BatchRequest{static_cast<std::uint32_t>(step / steps), step % steps * count, count, true};
+  });
+  const Batch batch = *loader.next();
+  std::vector<MixGroup> groups;
+  for (std::int64_t first = 0; first < count; first += mix_group(recipe)) {
+    groups.push_back(draw_mix(mix_config(recipe), recipe.seed, static_cast<std::uint32_t>(step),
+                              static_cast<std::uint32_t>(groups.size()), recipe.model.height, recipe.model.width));
+  }
+  const StepRecord record{.seed = recipe.seed, .step = static_cast<std::uint32_t>(step)};
+  const MixSettings settings{.normalization = normalization(recipe),
+                             .classes = recipe.model.classes,
+                             .group = mix_group(recipe),
+                             .groups = groups.data(),
+                             .record = &record,
+                             .erased = batch.erased};
+  const std::vector<float> x = mix_images(batch.images, batch.labels, settings, DType::kFloat32).x.to_vector<float>();
+  std::vector<std::uint8_t> pixels;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double value = (x[i] * recipe.data.std[i % 3] + recipe.data.mean[i % 3]) * 255;
+    pixels.push_back(static_cast<std::uint8_t>(std::clamp(std::nearbyint(value), 0.0, 255.0)));
+  }
+  return pixels;
+}
+
+// More than is read at a time, and more than one step has.
+TEST(launch, data_grid_draws_the_very_pixels_of_one_step_after_the_other) {
+  constexpr std::int64_t kBatch = 90, kCount = 100, kColumns = 7, kStep = 3;
+  const SmallProject project;
+  const Strings settings = {"train.global_batch=90", "mix.group=6"};
+  const Image sheet = drawn(
+      project, {"--count", "100", "--columns", "7", "--step", "3", "--set=" + settings[0], "--set=" + settings[1]});
+  const Recipe recipe = Recipe::load(project.recipe(), settings);
+  const ShardSet shards(project.data(), "train");
+  const std::int64_t size = recipe.model.height * recipe.model.width * 3;
+  std::vector<std::uint8_t> expected = shown_in_step(recipe, shards, kStep);
+  const std::vector<std::uint8_t> next = shown_in_step(recipe, shards, kStep + 1);
+  expected.insert(expected.end(), next.begin(), next.begin() + (kCount - kBatch) * size);
+  for (std::int64_t i = 0; i < kCount; ++i) {
+    const auto own = expected.begin() + i * size;
+    EXPECT_EQ(tile_of(sheet, recipe, i, kColumns), std::vector<std::uint8_t>(own, own + size)) << "sample " << i;
+  }
+}
+
+TEST(launch, data_grid_draws_another_split_as_it_is_evaluated) {
+  const SmallProject project;
+  const Image sheet = drawn(project, {"--split", "val", "--count", "23", "--columns", "6"});
+  const Recipe recipe = Recipe::load(project.recipe());
+  const ShardSet shards(project.data(), "val");
+  std::vector<std::uint8_t> encoded, expected(recipe.model.height * recipe.model.width * 3);
+  for (std::int64_t i = 0; i < shards.size(); ++i) {
+    shards.read(i, encoded);
+    transform_eval(decode_image(encoded), loader_config(recipe).eval, recipe.model.height, recipe.model.width,
+                   expected.data());
+    EXPECT_EQ(tile_of(sheet, recipe, i, 6), expected) << "sample " << i;
+  }
+}
+
+TEST(launch, data_grid_refuses_what_it_cannot_draw) {
+  const SmallProject project;
+  const auto refused = [&](const std::string& file, const Strings& more, const Strings& parts) {
+    expect_refused(run_quadmamba(grid_arguments(project, file, more)), parts);
+    EXPECT_FALSE(std::filesystem::exists(project / file));
+    EXPECT_FALSE(std::filesystem::exists((project / file) + ".tmp"));
+  };
+  refused("missing/a.png", {}, {project / "missing/a.png"});
+  refused("a.png", {"--split", "trian"}, {project.data(), "holds no shards of split 'trian'"});
+  refused("a.png", {"--split", "val", "--count", "24"}, {"--count 24", "split val", project.data(), "23 images"});
+  refused("a.png", {"--split", "val", "--step", "1"}, {"--step 1", "split val"});
+  refused("a.png", {"--set", "train.global_batch=128"}, {"120 training samples", "global batch of 128"});
+  refused("a.png", {"--set", "train.global_batch=23"}, {"train.global_batch", "even", "23"});
+  // Too many pixels, and too many rows of them.
+  refused("a.png", {"--set", "model.image_size=1024", "--count", "1000"},
+          {"--count 1000 --columns 8", "130750 x 8224 pixels", "268435456"});
+  refused("a.png", {"--set", "model.image_size=[256, 32]", "--count", "4096", "--columns", "1"},
+          {"--count 4096 --columns 1", "1138688 x 36 pixels", "1000000 a side"});
 }
 
 TEST(launch, bench_ops_prints_the_operations_of_a_step) {
