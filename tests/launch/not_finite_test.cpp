@@ -6,6 +6,7 @@
 #include <fstream>
 #include <limits>
 
+#include "data/checkpoint.h"
 #include "data/image.h"
 #include "data/pack.h"
 #include "data/sampler.h"
@@ -49,8 +50,8 @@ TEST(faults, a_step_that_is_not_finite_is_named) {
   EXPECT_TRUE(contains(result.error, "samples " + ids + ";")) << ids << "\n" << result.describe();
 }
 
-/// Black images but for a white one, which a standard deviation of 1e-39 turns into infinities: what is wrong with a
-/// step is wrong with that sample alone.
+/// Black images but for a white one: black is 0, and goes unharmed through a first convolution with weights that are far
+/// too large, so that what is wrong with a step is wrong with that sample alone.
 constexpr const char* kOneBadSample = R"(
 precision = "fp32"
 
@@ -62,7 +63,7 @@ image_size = 32
 
 [data]
 mean = [0.0, 0.0, 0.0]
-std = [1e-39, 1e-39, 1e-39]
+std = [0.001, 0.001, 0.001]
 threads = 1
 
 [train]
@@ -92,6 +93,21 @@ void write_one_bad_sample(const TemporaryFolder& folder) {
   std::ofstream(folder / "bad.toml") << kOneBadSample;
 }
 
+/// The weights after a step from `folder`'s recipe, those of the first convolution 1e37 times as large.
+std::string write_far_too_large_weights(const TemporaryFolder& folder, const std::string& seed) {
+  const ProgramResult result = run_on_ranks(1, {"train", folder / "bad.toml", "--data", folder / "shards", "--run",
+                                                folder / "first", seed, "--set=train.max_steps=1"});
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  Checkpoint checkpoint = read_checkpoint(folder / "first/checkpoints/step-00000001.h5");
+  for (NamedTensor& named : checkpoint.model) {
+    if (named.name != "patch_embed.0.weight") continue;
+    for (std::int64_t i = 0; i < named.tensor.count(); ++i) named.tensor.data<float>()[i] *= 1e37f;
+  }
+  const std::string file = folder / "large.h5";
+  write_checkpoint(file, checkpoint);
+  return file;
+}
+
 /// Places in the order of seed `seed`'s first epoch: which the white sample has.
 std::int64_t place_of_white(const ShardSet& shards, std::uint64_t seed) {
   const std::vector<std::uint32_t> order = epoch_order(seed, 0, shards.size());
@@ -108,9 +124,11 @@ TEST(faults, a_step_that_is_not_finite_on_another_rank_is_named) {
   while (place_of_white(shards, seed) < 24 || place_of_white(shards, seed) % 24 < 12) ++seed;
   const std::int64_t place = place_of_white(shards, seed), step = place / 24;
 
+  const std::string seeded = concat("--set=seed=", seed);
   const ProgramResult result =
-      run_on_ranks(2, {"train", folder / "bad.toml", "--data", folder / "shards", "--run", folder / "run",
-                       "--log-samples", concat("--set=seed=", seed), "--set=train.micro_batch=6"});
+      run_on_ranks(2, {"train", folder / "bad.toml", "--data", folder / "shards", "--run", folder / "run", "--init",
+                       write_far_too_large_weights(folder, seeded), "--log-samples", seeded,
+                       "--set=train.micro_batch=6"});
   // The portion of 6 that it is in, as rank 1 logged it: lines "step position id".
   const std::int64_t portion = place / 6 * 6;
   std::string ids;
@@ -121,7 +139,7 @@ TEST(faults, a_step_that_is_not_finite_on_another_rank_is_named) {
     if (position >= portion && position < portion + 6) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
   }
   expect_refused(result, {concat("is not finite at step ", step + 1, ": rank 1: layer "),
-                          "input 0 of conv2d is not finite", " numbers; samples " + ids + ";"});
+                          "output 0 of conv2d is not finite", " numbers; samples " + ids + ";"});
 }
 
 TEST(faults, a_step_that_is_not_finite_is_skipped_where_the_recipe_says_so) {
