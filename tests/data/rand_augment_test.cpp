@@ -42,6 +42,43 @@ double argument_of(Op op, const PixelOp& pixel_op) {
   }
 }
 
+// timm 1.0's functions. That their results are PIL's is the kernels' test.
+TEST(data, rand_augment_operations_are_those_of_timm) {
+  using Kind = PixelOpKind;
+  const std::map<Op, Kind> kinds = {
+      {Op::kAutoContrast, Kind::kAutoContrast},
+      {Op::kEqualize, Kind::kEqualize},
+      {Op::kInvert, Kind::kInvert},
+      {Op::kRotate, Kind::kAffine},
+      {Op::kPosterize, Kind::kPosterize},
+      {Op::kPosterizeIncreasing, Kind::kPosterize},
+      {Op::kSolarize, Kind::kSolarize},
+      {Op::kSolarizeIncreasing, Kind::kSolarize},
+      {Op::kSolarizeAdd, Kind::kSolarizeAdd},
+      {Op::kColor, Kind::kColor},
+      {Op::kColorIncreasing, Kind::kColor},
+      {Op::kContrast, Kind::kContrast},
+      {Op::kContrastIncreasing, Kind::kContrast},
+      {Op::kBrightness, Kind::kBrightness},
+      {Op::kBrightnessIncreasing, Kind::kBrightness},
+      {Op::kSharpness, Kind::kSharpness},
+      {Op::kSharpnessIncreasing, Kind::kSharpness},
+      {Op::kShearX, Kind::kAffine},
+      {Op::kShearY, Kind::kAffine},
+      {Op::kTranslateXRel, Kind::kAffine},
+      {Op::kTranslateYRel, Kind::kAffine},
+      {Op::kDesaturate, Kind::kColor},
+      {Op::kGaussianBlur, Kind::kBlur},
+  };
+  EXPECT_EQ(kinds.size(), static_cast<std::size_t>(Op::kGaussianBlur) + 1);
+  for (const auto& [op, kind] : kinds) {
+    for (const double level : {0.0, 4.5, 10.0}) {
+      EXPECT_EQ(pixel_op_at(op, level, false, kHeight, kWidth).kind, kind) << to_string(op) << " at " << level;
+      EXPECT_EQ(pixel_op_at(op, level, true, kHeight, kWidth).kind, kind) << to_string(op) << " at " << level;
+    }
+  }
+}
+
 // timm 1.0's arguments at levels 0 to 10; the three operations without one are left out.
 TEST(data, rand_augment_arguments_are_those_of_timm) {
   struct Case {
