@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -118,6 +119,20 @@ TEST(launch, data_grid_draws_another_split_as_it_is_evaluated) {
                    expected.data());
     EXPECT_EQ(tile_of(sheet, recipe, i, 6), expected) << "sample " << i;
   }
+}
+
+// The tests above make their loader of the same words, so they cannot tell.
+TEST(launch, the_loader_augments_as_the_recipe_says) {
+  const SmallProject project;
+  const auto augment_with = [&](const Strings& settings) {
+    return loader_config(Recipe::load(project.recipe(), settings)).augment;
+  };
+  const AugmentConfig bilinear = augment_with({"data.mean=[0.485, 0.456, 0.406]", "augment.interpolation=bilinear"});
+  EXPECT_EQ(bilinear.rand_augment.fill, (std::array<std::uint8_t, 3>{124, 116, 104}));  // the mean colour, as timm
+  EXPECT_EQ(bilinear.interpolation, Interpolation::kBilinear);
+  EXPECT_FALSE(bilinear.random_interpolation);
+  EXPECT_EQ(augment_with({"augment.interpolation=bicubic"}).interpolation, Interpolation::kBicubic);
+  EXPECT_TRUE(augment_with({"augment.interpolation=random"}).random_interpolation);
 }
 
 TEST(launch, data_grid_refuses_what_it_cannot_draw) {
