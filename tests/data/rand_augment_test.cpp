@@ -292,6 +292,17 @@ TEST(data, rand_augment_depends_on_its_whole_key) {
   EXPECT_NE(draws({1, 2, 4}), base);
 }
 
+TEST(data, rand_augment_may_blur_with_the_sets_that_have_it) {
+  using Set = RandAugmentSet;
+  for (const Set set : {Set::k3a, Set::k3aWeighted}) {
+    EXPECT_TRUE(may_blur({.layers = 1, .set = set}));
+    EXPECT_FALSE(may_blur({.layers = 0, .set = set}));
+  }
+  for (const Set set : {Set::kStandard, Set::kIncreasing, Set::kWeighted}) {
+    EXPECT_FALSE(may_blur({.layers = 1, .set = set}));
+  }
+}
+
 TEST(data, rand_augment_is_off_without_layers) {
   EXPECT_TRUE(draw({}, 0).empty());
 }
