@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
@@ -27,7 +28,7 @@ double area_of(const ErasedBox& box) {
 TEST(data, random_erasing_boxes_follow_their_distribution) {
   constexpr int kDraws = 20000;
   int erased = 0;
-  double area = 0, log_aspect = 0;
+  double area = 0, log_aspect = 0, least_aspect = 1, greatest_aspect = 1;
   for (std::uint32_t position = 0; position < kDraws; ++position) {
     const ErasedBox box = draw({.probability = 0.25}, position)[0];
     if (box.bottom == 0) continue;
@@ -36,10 +37,16 @@ TEST(data, random_erasing_boxes_follow_their_distribution) {
     ASSERT_GT(area_of(box), 0.018);
     ASSERT_LT(area_of(box), 0.336);
     area += area_of(box);
-    log_aspect += std::log(static_cast<double>(box.bottom - box.top) / (box.right - box.left));
+    const double aspect = static_cast<double>(box.bottom - box.top) / (box.right - box.left);
+    log_aspect += std::log(aspect);
+    least_aspect = std::min(least_aspect, aspect);
+    greatest_aspect = std::max(greatest_aspect, aspect);
   }
   EXPECT_NEAR(erased, 0.25 * kDraws, 4.5 * std::sqrt(0.25 * 0.75 * kDraws));
   EXPECT_NEAR(log_aspect / erased, 0, 4.5 * 0.7 / std::sqrt(erased));
+  // Sides are rounded to whole pixels.
+  EXPECT_NEAR(least_aspect, 0.3, 0.01);
+  EXPECT_NEAR(1 / greatest_aspect, 0.3, 0.01);
   // A little under the middle of 0.02 … 1/3: long boxes of large area do not fit and are drawn again.
   EXPECT_NEAR(area / erased, 0.1765, 0.008);
 }
@@ -72,6 +79,52 @@ TEST(data, random_erasing_depends_on_its_key_and_is_off_at_zero) {
   EXPECT_THROW(draw_erasing(always, {}, kSide, kSide, two), ShapeError);
 }
 
+// Computed by an independent program from the key's random words: changing these changes every run.
+TEST(data, random_erasing_is_fixed_for_ever) {
+  struct Case {
+    std::int64_t height, width;
+    std::uint32_t position;
+    std::array<std::int32_t, 4> rows_columns;
+  };
+  const Case cases[] = {
+      {40, 200, 0, {7, 38, 71, 148}},
+      {40, 200, 2, {8, 33, 111, 153}},   // the second try
+      {40, 200, 5761, {7, 23, 65, 80}},  // the tenth
+  };
+  std::vector<ErasedBox> boxes(1);
+  const auto expect = [](const ErasedBox& box, const std::array<std::int32_t, 4>& rows_columns) {
+    EXPECT_EQ((std::array{box.top, box.bottom, box.left, box.right}), rows_columns);
+  };
+  for (const auto& c : cases) {
+    draw_erasing({.probability = 1}, {3, 1, c.position}, c.height, c.width, boxes);
+    expect(boxes[0], c.rows_columns);
+  }
+  const auto three = draw({.probability = 0.5, .count = 3}, 3);
+  expect(three[0], {89, 116, 61, 125});
+  expect(three[1], {185, 212, 28, 82});
+  expect(three[2], {119, 133, 170, 215});
+}
+
+// A box's noise is its image's own.
+TEST(data, random_erasing_boxes_have_the_whole_key) {
+  const AugmentKey key{(std::uint64_t{1} << 40) + 3, 4, 5};
+  std::vector<ErasedBox> boxes(1);
+  draw_erasing({.probability = 1}, key, kSide, kSide, boxes);
+  EXPECT_EQ(boxes[0].seed, key.seed);
+  EXPECT_EQ(boxes[0].epoch, key.epoch);
+  EXPECT_EQ(boxes[0].position, key.position);
+}
+
+// As timm has it. On 3 × 3 pixels many tries are as long as the image and are drawn again.
+TEST(data, random_erasing_boxes_are_smaller_than_the_image) {
+  std::vector<ErasedBox> boxes(1);
+  for (std::uint32_t position = 0; position < 200; ++position) {
+    draw_erasing({.probability = 1}, {3, 1, position}, 3, 3, boxes);
+    EXPECT_LT(boxes[0].bottom - boxes[0].top, 3) << position;
+    EXPECT_LT(boxes[0].right - boxes[0].left, 3) << position;
+  }
+}
+
 TEST(data, random_erasing_leaves_an_image_of_one_pixel) {
   std::vector<ErasedBox> box(1);
   draw_erasing({.probability = 1}, {1, 1, 1}, 1, 1, box);
@@ -87,10 +140,18 @@ TEST(data, color_jitter_draws_factors_in_every_order) {
     ASSERT_EQ(ops.size(), 4u);
     for (const PixelOp& op : ops) {
       const double factor = op.argument;
-      if (op.kind == PixelOpKind::kBrightness) { ASSERT_TRUE(factor > 0.6 && factor < 1.4); }
-      if (op.kind == PixelOpKind::kContrast) { ASSERT_TRUE(factor > 0.8 && factor < 1.2); }
-      if (op.kind == PixelOpKind::kColor) { ASSERT_TRUE(factor > 0 && factor < 2.5); }
-      if (op.kind == PixelOpKind::kHue) { ASSERT_TRUE(std::abs(factor) < 0.1); }
+      if (op.kind == PixelOpKind::kBrightness) {
+        ASSERT_TRUE(factor > 0.6 && factor < 1.4);
+      }
+      if (op.kind == PixelOpKind::kContrast) {
+        ASSERT_TRUE(factor > 0.8 && factor < 1.2);
+      }
+      if (op.kind == PixelOpKind::kColor) {
+        ASSERT_TRUE(factor > 0 && factor < 2.5);
+      }
+      if (op.kind == PixelOpKind::kHue) {
+        ASSERT_TRUE(std::abs(factor) < 0.1);
+      }
       if (op.kind == PixelOpKind::kBrightness) brightness += factor / 8000;
     }
     ++first[ops[0].kind == PixelOpKind::kBrightness ? 0

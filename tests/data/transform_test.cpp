@@ -47,7 +47,7 @@ TEST(data, transform_resize_equals_pil) {
     Box crop;
     std::int64_t to_height, to_width;
     Interpolation interpolation;
-    std::uint64_t digest;  // of PIL's result
+    std::uint64_t digest;  // of the result of PIL 12 or before
   };
   const Case cases[] = {
       {37, 53, 1, {0, 0, 37, 53}, 16, 20, kBilinear, 0x86c295bc74f1291full},
@@ -112,7 +112,7 @@ TEST(data, transform_flip_mirrors_rows) {
             (std::vector<std::uint8_t>{4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9}));
 }
 
-// Digests of what PIL gives under torchvision's Resize and CenterCrop.
+// Digests of what PIL (12 or before) gives under torchvision's Resize and CenterCrop.
 TEST(data, transform_eval_equals_torchvision) {
   struct Case {
     std::int64_t height, width;
@@ -128,6 +128,8 @@ TEST(data, transform_eval_equals_torchvision) {
       {50, 75, 4, 32, 37, 41, kBilinear, 0x2f481f52ee15465dull},  // crop taller than the image
       {20, 90, 5, 24, 29, 32, kBicubic, 0x3e2a302ecba3dc92ull},
       {64, 61, 6, 61, 58, 56, kBicubic, 0xd4b3445ace0d6d92ull},
+      {50, 71, 7, 40, 33, 33, kBicubic, 0xd637ea6c179bb273ull},  // the long side of 56.8 is truncated
+      {71, 50, 8, 40, 33, 33, kBicubic, 0xb72f927b24916d99ull},
   };
   for (const auto& c : cases) {
     std::vector<std::uint8_t> out(static_cast<std::size_t>(c.to_height * c.to_width * 3));
@@ -181,7 +183,8 @@ TEST(data, transform_resized_crop_is_fixed_for_ever) {
       {375, 500, {0, 1, 0}, {0, 103, 336, 379}},  // the fourth try
       {375, 500, {std::uint64_t{1} << 40, 0, 0}, {38, 259, 193, 197}},
       {500, 333, {7, 299, 1281166}, {183, 47, 129, 164}},
-      {10, 1000, {7, 0, 0}, {0, 493, 10, 13}},  // ten tries in vain
+      {100, 500, {7, 0, 43}, {27, 282, 72, 67}},  // the tenth
+      {10, 1000, {7, 0, 0}, {0, 493, 10, 13}},    // ten tries in vain
       {1000, 10, {7, 0, 0}, {493, 0, 13, 10}},
   };
   for (const auto& c : cases) {
@@ -293,6 +296,51 @@ TEST(data, transform_augment_without_crop_only_resizes) {
   const Image image = noise_image(33, 21, 4);
   EXPECT_EQ(augmented(image, {.interpolation = kBilinear}, key_of(0), 16, 40),
             resize(image, {0, 0, 33, 21}, 16, 40, kBilinear).pixels);
+}
+
+// Which positions' resize is bicubic: an independent program's, fixed for ever.
+TEST(data, transform_draws_the_interpolation_of_the_resize) {
+  const std::vector<int> expected = {1, 0, 1, 0, 1, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0, 0};
+  const Image image = noise_image(40, 50, 7);
+  const std::vector<std::uint8_t> bytes = encode_png(image);
+  for (const auto crop : {CropMode::kNone, CropMode::kResized}) {
+    const AugmentConfig config{.crop = crop, .random_interpolation = true};
+    std::vector<int> drawn;
+    for (int position = 0; position < 16; ++position) {
+      const Box box =
+          crop == CropMode::kNone ? Box{0, 0, 40, 50} : draw_resized_crop({40, 50}, config, key_of(position));
+      const auto pixels = augmented(image, config, key_of(position), 24, 24);
+      drawn.push_back(pixels == resize(image, box, 24, 24, kBicubic).pixels);
+      EXPECT_EQ(pixels, resize(image, box, 24, 24, drawn.back() ? kBicubic : kBilinear).pixels);
+      std::vector<std::uint8_t> decoded(pixels.size());
+      augment_train(bytes, config, key_of(position), 24, 24, decoded.data());
+      EXPECT_EQ(decoded, pixels) << "position " << position;
+    }
+    EXPECT_EQ(drawn, expected);
+  }
+}
+
+// RandAugment's operations first, with the recipe's interpolation and fill, then colour jitter's.
+TEST(data, transform_draws_rand_augment_and_then_color_jitter) {
+  AugmentConfig config{.interpolation = kBilinear};
+  config.rand_augment = {.layers = 2, .probability = 1, .fill = {124, 116, 104}};
+  config.color_jitter.strength = {0.4, 0.4, 0.4, 0.1};
+  for (int position = 0; position < 8; ++position) {
+    std::vector<PixelOp> expected;
+    for (const DrawnOp& op : draw_rand_augment(config.rand_augment, key_of(position), 24, 32, kBilinear, false)) {
+      expected.push_back(op.pixel_op);
+    }
+    for (const PixelOp& op : draw_color_jitter(config.color_jitter, key_of(position))) expected.push_back(op);
+    ASSERT_EQ(expected.size(), 6u);
+    EXPECT_EQ(most_pixel_ops(config), 6);
+    EXPECT_EQ(draw_pixel_ops(config, key_of(position), 24, 32), expected);
+
+    Image image = noise_image(24, 32, 9);
+    const auto pixels = augmented(image, config, key_of(position), 24, 32);
+    std::vector<std::uint8_t> scratch;
+    for (const PixelOp& op : expected) cpu::apply_pixel_op(op, image.pixels.data(), 24, 32, scratch);
+    EXPECT_EQ(pixels, image.pixels);
+  }
 }
 
 TEST(data, transform_flip_follows_its_probability_and_its_own_stream) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -87,22 +88,27 @@ std::vector<std::uint8_t> shown_in_step(const Recipe& recipe, const ShardSet& sh
   return pixels;
 }
 
-// More than is read at a time, and more than one step has.
+// More than is read at a time and than one step has, and steps within an epoch and over its end.
 TEST(launch, data_grid_draws_the_very_pixels_of_one_step_after_the_other) {
-  constexpr std::int64_t kBatch = 90, kCount = 100, kColumns = 7, kStep = 3;
+  constexpr std::int64_t kCount = 100, kColumns = 7, kStep = 3;
   const SmallProject project;
-  const Strings settings = {"train.global_batch=90", "mix.group=6"};
-  const Image sheet = drawn(
-      project, {"--count", "100", "--columns", "7", "--step", "3", "--set=" + settings[0], "--set=" + settings[1]});
-  const Recipe recipe = Recipe::load(project.recipe(), settings);
   const ShardSet shards(project.data(), "train");
-  const std::int64_t size = recipe.model.height * recipe.model.width * 3;
-  std::vector<std::uint8_t> expected = shown_in_step(recipe, shards, kStep);
-  const std::vector<std::uint8_t> next = shown_in_step(recipe, shards, kStep + 1);
-  expected.insert(expected.end(), next.begin(), next.begin() + (kCount - kBatch) * size);
-  for (std::int64_t i = 0; i < kCount; ++i) {
-    const auto own = expected.begin() + i * size;
-    EXPECT_EQ(tile_of(sheet, recipe, i, kColumns), std::vector<std::uint8_t>(own, own + size)) << "sample " << i;
+  for (const char* batch : {"train.global_batch=90", "train.global_batch=24"}) {
+    const Strings settings = {batch, "mix.group=6"};
+    const Image sheet = drawn(
+        project, {"--count", "100", "--columns", "7", "--step", "3", "--set=" + settings[0], "--set=" + settings[1]});
+    const Recipe recipe = Recipe::load(project.recipe(), settings);
+    const std::int64_t size = recipe.model.height * recipe.model.width * 3;
+    std::vector<std::uint8_t> expected;
+    for (std::int64_t step = kStep; std::ssize(expected) < kCount * size; ++step) {
+      const std::vector<std::uint8_t> shown = shown_in_step(recipe, shards, step);
+      expected.insert(expected.end(), shown.begin(), shown.end());
+    }
+    for (std::int64_t i = 0; i < kCount; ++i) {
+      const auto own = expected.begin() + i * size;
+      EXPECT_EQ(tile_of(sheet, recipe, i, kColumns), std::vector<std::uint8_t>(own, own + size))
+          << batch << ", sample " << i;
+    }
   }
 }
 
@@ -118,6 +124,20 @@ TEST(launch, data_grid_draws_another_split_as_it_is_evaluated) {
                    expected.data());
     EXPECT_EQ(tile_of(sheet, recipe, i, 6), expected) << "sample " << i;
   }
+}
+
+// The tests above make their loader of the same words, so they cannot tell.
+TEST(launch, the_loader_augments_as_the_recipe_says) {
+  const SmallProject project;
+  const auto augment_with = [&](const Strings& settings) {
+    return loader_config(Recipe::load(project.recipe(), settings)).augment;
+  };
+  const AugmentConfig bilinear = augment_with({"data.mean=[0.485, 0.456, 0.406]", "augment.interpolation=bilinear"});
+  EXPECT_EQ(bilinear.rand_augment.fill, (std::array<std::uint8_t, 3>{124, 116, 104}));  // the mean colour, as timm
+  EXPECT_EQ(bilinear.interpolation, Interpolation::kBilinear);
+  EXPECT_FALSE(bilinear.random_interpolation);
+  EXPECT_EQ(augment_with({"augment.interpolation=bicubic"}).interpolation, Interpolation::kBicubic);
+  EXPECT_TRUE(augment_with({"augment.interpolation=random"}).random_interpolation);
 }
 
 TEST(launch, data_grid_refuses_what_it_cannot_draw) {
