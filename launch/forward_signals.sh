@@ -38,6 +38,11 @@ run_job() {
   done
 }
 
+# Whether a rank wrote that line into QM_STATUS_FILE. Where several write, theirs come in any order.
+was_told() {
+  grep -qxF -e "$1" "$QM_STATUS_FILE" 2>/dev/null
+}
+
 pass_on() {
   ((++signals))
   kill -USR1 "$job" 2>/dev/null || true

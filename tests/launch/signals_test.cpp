@@ -356,6 +356,32 @@ TEST(faults, a_second_signal_to_the_launcher_ends_the_job_at_once) {
   EXPECT_LE(result.seconds, kJobSeconds);
 }
 
+/// An executable script of bash.
+void write_script(const std::string& path, const std::string& text) {
+  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
+  fs::permissions(path, fs::perms::owner_all);
+}
+
+/// mpirun's own code, 1, says nothing of the ranks where it was signalled.
+TEST(faults, the_launcher_reads_what_the_ranks_said_in_any_order) {
+  const TemporaryFolder folder;
+  const std::string mpirun = folder / "mpirun";
+  for (const auto& [lines, code] : std::vector<std::pair<std::string, int>>{{"started\\n1", 1},
+                                                                            {"1\\nstarted", 1},
+                                                                            {"started\\n0", 1},
+                                                                            {"1", 1},
+                                                                            {"started\\n75", 75},
+                                                                            {"75\\n1", 75},
+                                                                            {"started", 128 + SIGTERM}}) {
+    SCOPED_TRACE(lines);
+    write_script(mpirun, concat("printf '", lines, "\\n' > $QM_STATUS_FILE; exit 1"));
+    const ProgramResult result =
+        run_launcher("train.sh", {"2", "recipe.toml"}, mpirun, "", {"QM_MPIRUN=" + mpirun});
+    EXPECT_EQ(result.exit_code, code) << result.describe();
+    EXPECT_EQ(result.error.find("mpirun got a signal too") != std::string::npos, code == 128 + SIGTERM);
+  }
+}
+
 TEST(faults, the_launcher_passes_exit_codes_on) {
   const SmallProject project;
   Strings arguments{"2", project.recipe(), "--data", project / "nowhere", "--run", project / "run"};
@@ -372,12 +398,6 @@ TEST(faults, the_launcher_passes_exit_codes_on) {
   EXPECT_EQ(exit_code(), 2);
   arguments = {"many"};
   EXPECT_EQ(exit_code(), 2);
-}
-
-/// An executable script of bash.
-void write_script(const std::string& path, const std::string& text) {
-  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
-  fs::permissions(path, fs::perms::owner_all);
 }
 
 TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) {
