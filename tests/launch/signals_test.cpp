@@ -426,6 +426,29 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
 }
 
+/// Runs launch/slurm.sh in `folder` with a srun that is the piece of bash.
+ProgramResult run_slurm_sh(const std::string& folder, const std::string& srun, const Strings& environment = {}) {
+  const std::string bin = folder + "/bin";
+  fs::create_directory(bin);
+  write_script(bin + "/srun", srun);
+  write_script(bin + "/scontrol", "echo \"scontrol $*\"");
+  Strings all{concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
+              "QM_LAUNCH=" QM_SOURCE_DIR "/launch", "SLURM_SUBMIT_DIR=" + folder};
+  all.insert(all.end(), environment.begin(), environment.end());
+  return run_launcher("slurm.sh", {"recipe.toml"}, bin + "/srun", "", all);
+}
+
+/// --kill-on-bad-exit takes 75 for a bad exit.
+TEST(faults, a_saved_slurm_job_is_requeued_whatever_srun_says) {
+  for (const auto& [told, code] : std::vector<std::pair<int, int>>{{75, kSaved}, {1, 137}}) {
+    const TemporaryFolder folder;
+    const ProgramResult result = run_slurm_sh(
+        folder.path().string(), concat("printf 'started\\n", told, "\\n' > $QM_STATUS_FILE; exit 137"));
+    EXPECT_EQ(result.exit_code, code) << result.describe();
+    EXPECT_EQ(result.out.find("scontrol requeue 77") != std::string::npos, code == kSaved) << result.describe();
+  }
+}
+
 TEST(faults, a_reader_that_is_gone_does_not_keep_a_run_from_saving) {
   const SmallProject project;
   // As Ctrl-C leaves a run that is piped to `tee`: that one is gone before the run says that it saves.
