@@ -1,6 +1,7 @@
 // A signal ends every loop soon, with everything saved and exit code 75; the launchers hand signals on.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -375,8 +376,7 @@ TEST(faults, the_launcher_reads_what_the_ranks_said_in_any_order) {
                                                                             {"started", 128 + SIGTERM}}) {
     SCOPED_TRACE(lines);
     write_script(mpirun, concat("printf '", lines, "\\n' > $QM_STATUS_FILE; exit 1"));
-    const ProgramResult result =
-        run_launcher("train.sh", {"2", "recipe.toml"}, mpirun, "", {"QM_MPIRUN=" + mpirun});
+    const ProgramResult result = run_launcher("train.sh", {"2", "recipe.toml"}, mpirun, "", {"QM_MPIRUN=" + mpirun});
     EXPECT_EQ(result.exit_code, code) << result.describe();
     EXPECT_EQ(result.error.find("mpirun got a signal too") != std::string::npos, code == 128 + SIGTERM);
   }
@@ -432,8 +432,8 @@ ProgramResult run_slurm_sh(const std::string& folder, const std::string& srun, c
   fs::create_directory(bin);
   write_script(bin + "/srun", srun);
   write_script(bin + "/scontrol", "echo \"scontrol $*\"");
-  Strings all{concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77",
-              "QM_LAUNCH=" QM_SOURCE_DIR "/launch", "SLURM_SUBMIT_DIR=" + folder};
+  Strings all{concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
+              "SLURM_SUBMIT_DIR=" + folder};
   all.insert(all.end(), environment.begin(), environment.end());
   return run_launcher("slurm.sh", {"recipe.toml"}, bin + "/srun", "", all);
 }
@@ -442,11 +442,33 @@ ProgramResult run_slurm_sh(const std::string& folder, const std::string& srun, c
 TEST(faults, a_saved_slurm_job_is_requeued_whatever_srun_says) {
   for (const auto& [told, code] : std::vector<std::pair<int, int>>{{75, kSaved}, {1, 137}}) {
     const TemporaryFolder folder;
-    const ProgramResult result = run_slurm_sh(
-        folder.path().string(), concat("printf 'started\\n", told, "\\n' > $QM_STATUS_FILE; exit 137"));
+    const ProgramResult result =
+        run_slurm_sh(folder.path().string(), concat("printf 'started\\n", told, "\\n' > $QM_STATUS_FILE; exit 137"));
     EXPECT_EQ(result.exit_code, code) << result.describe();
     EXPECT_EQ(result.out.find("scontrol requeue 77") != std::string::npos, code == kSaved) << result.describe();
   }
+}
+
+TEST(faults, a_launcher_that_the_ranks_could_not_tell_anything_starts_nothing) {
+  const TemporaryFolder folder;
+  const std::string never = "echo started nevertheless";
+  const auto expect_one_line = [](const ProgramResult& result, const std::string& text) {
+    EXPECT_EQ(result.exit_code, 1) << result.describe();
+    EXPECT_NE(result.error.find(text), std::string::npos) << result.describe();
+    EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.describe();
+    EXPECT_EQ(result.out, "") << result.describe();
+  };
+  const std::string nowhere = folder / "nowhere";
+  const ProgramResult slurm = run_slurm_sh(folder.path().string(), never, {"SLURM_SUBMIT_DIR=" + nowhere});
+  expect_one_line(slurm, "slurm.sh: " + nowhere + "/.quadmamba-77: cannot be written");
+
+  const std::string mpirun = folder / "mpirun";
+  write_script(mpirun, never);
+  // As a full disk has it: a folder can be made, a file in it not be filled.
+  const ProgramResult train = run_program(
+      {"bash", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash", QM_SOURCE_DIR "/launch/train.sh", "2", "recipe"},
+      {.environment = {"QM_PROGRAM=" + path_of_quadmamba(), "QM_MPIRUN=" + mpirun}, .folder = {}});
+  expect_one_line(train, "/status: cannot be written");
 }
 
 TEST(faults, a_reader_that_is_gone_does_not_keep_a_run_from_saving) {
