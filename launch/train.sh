@@ -9,7 +9,7 @@
 # QM_PROGRAM names the program (default: build/release/quadmamba, else quadmamba on the PATH), QM_MPIRUN mpirun.
 set -uo pipefail
 
-here="$(dirname "${BASH_SOURCE[0]}")"
+here="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 # shellcheck source=launch/forward_signals.sh
 source "$here/forward_signals.sh"
 

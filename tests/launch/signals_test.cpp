@@ -400,6 +400,15 @@ TEST(faults, the_launcher_passes_exit_codes_on) {
   EXPECT_EQ(exit_code(), 2);
 }
 
+TEST(faults, the_launcher_finds_its_parts_through_a_link) {
+  const TemporaryFolder folder;
+  const std::string link = folder / "train.sh";
+  fs::create_symlink(QM_SOURCE_DIR "/launch/train.sh", link);
+  const ProgramResult result =
+      run_program({link, "1", "recipe.toml"}, {.environment = {"QM_MPIRUN=/nowhere"}, .folder = {}});
+  EXPECT_EQ(result.error, "train.sh: /nowhere: not found; QM_MPIRUN and QM_PROGRAM name mpirun and the program\n");
+}
+
 TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) {
   const SmallProject project;
   const std::string program = project / "never-starts", there = project / "there";
