@@ -385,13 +385,17 @@ TEST(faults, the_launcher_reads_what_the_ranks_said_in_any_order) {
 TEST(faults, the_launcher_passes_exit_codes_on) {
   const SmallProject project;
   Strings arguments{"2", project.recipe(), "--data", project / "nowhere", "--run", project / "run"};
-  const auto exit_code = [&](const Strings& more = {}) {
-    return run_launcher("train.sh", arguments, project.recipe(), "", more).exit_code;
+  const auto run = [&](const Strings& more = {}) {
+    return run_launcher("train.sh", arguments, project.recipe(), "", more);
   };
-  EXPECT_EQ(exit_code(), 1);
+  const auto exit_code = [&] { return run().exit_code; };
+  expect_refused(run(), {project / "nowhere"});  // by the program, not for want of it
   arguments = {"1", project.recipe(), "--data", project.data(), "--run", project / "run", "--set=train.max_steps=1"};
   EXPECT_EQ(exit_code(), 0);
-  EXPECT_EQ(exit_code({"QM_MPIRUN=/nowhere"}), 1);
+  const ProgramResult without_mpirun = run({"QM_MPIRUN=/nowhere"});
+  EXPECT_EQ(without_mpirun.exit_code, 1);
+  EXPECT_EQ(without_mpirun.error,
+            "train.sh: /nowhere: not found; QM_MPIRUN and QM_PROGRAM name mpirun and the program\n");
   arguments.push_back("--fault=kill@start");
   EXPECT_EQ(exit_code(), 128 + SIGKILL);
   arguments = {"1", project.recipe(), "--nonsense"};
