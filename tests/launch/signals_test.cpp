@@ -237,6 +237,28 @@ TEST(faults, a_second_signal_later_ends_the_process_at_once) {
   }
 }
 
+/// As `scontrol suspend` and `scontrol resume` do it. Rank 1 waits for rank 0 meanwhile.
+TEST(faults, a_job_that_is_suspended_for_longer_than_its_deadline_goes_on) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", path_of_quadmamba()};
+  const Strings arguments =
+      project.train_arguments("run", to_the_end(2).with("--fault=slow@step:3,rank=0").with("--deadline=8"));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const ProgramResult result =
+      run_in_background(command, project / "run/metrics.jsonl", R"(
+        until (( $(wc -l < $metrics) >= 2 )); do sleep 0.05; done
+        sleep 2
+        job=($launcher $(< /proc/$launcher/task/$launcher/children))
+        kill -STOP ${job[@]}
+        sleep 10
+        kill -CONT ${job[@]})",
+                        {"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  EXPECT_GE(result.seconds, 12) << "nothing was suspended";
+  project.expect_like_whole("run");
+}
+
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
 /// Runs launch/<script> as run_in_background() does, `then` as soon as the file `awaited` holds something.
