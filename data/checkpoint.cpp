@@ -144,6 +144,11 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
   AtomicFile file(path);
   write_guarded(file, FileKind::kCheckpoint, image);
   file.finish();
+  try {  // before it takes the place of an older one, which may be the only good one
+    verify_guarded(InputFile(file.temporary_path()), FileKind::kCheckpoint);
+  } catch (const IoError& error) {
+    throw IoError(concat(path, ": not written: ", error.what()));
+  }
   file.publish();
 }
 
@@ -156,10 +161,6 @@ Checkpoint read_checkpoint(const std::string& path) {
     const Hdf5Id hdf5 = open_hdf5(image);
     return read_contents(hdf5);
   });
-}
-
-void verify_checkpoint(const std::string& path) {
-  verify_guarded(InputFile(path), FileKind::kCheckpoint);
 }
 
 std::string weights_digest(const std::vector<NamedTensor>& tensors) {

@@ -51,7 +51,7 @@ struct Checkpoint {
   std::vector<std::string> class_names;
 };
 
-/// Writes a checkpoint: whole and on the disk under `path`, or not at all. Same contents, same bytes, whatever the
+/// Writes a checkpoint: whole, on the disk under `path` and read back, or not at all: then an older one stays. Same contents, same bytes, whatever the
 /// order of the tensors. Waits for the tensors' devices. Throws IoError naming the file and the cause, ShapeError for a
 /// tensor that is neither float32 nor float64.
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
@@ -59,9 +59,6 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 /// Reads a checkpoint onto the CPU, each group sorted by name. The file is verified whole before any of it is
 /// believed: IoError names the file and what is wrong with it, UnreadableFile why it cannot be read.
 Checkpoint read_checkpoint(const std::string& path);
-
-/// Throws IoError naming the file and what is wrong with it unless read_checkpoint() would find it whole.
-void verify_checkpoint(const std::string& path);
 
 /// SHA-256, in hex, over names, types, shapes and bytes of the tensors sorted by name.
 std::string weights_digest(const std::vector<NamedTensor>& tensors);

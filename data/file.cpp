@@ -145,6 +145,12 @@ void AtomicFile::fail(const char* action) const {
 }
 
 void AtomicFile::write(std::uint64_t offset, std::span<const std::uint8_t> bytes) {
+  std::vector<std::uint8_t> damaged;
+  if (!bytes.empty() && fault_point("file-damage")) {
+    damaged.assign(bytes.begin(), bytes.end());
+    damaged.front() ^= 1;
+    bytes = damaged;
+  }
   while (!bytes.empty()) {
     if (fails("file-write")) fail("cannot write");
     const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));

@@ -81,6 +81,8 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   const std::string& path() const { return path_; }
+  /// Where its contents are until publish().
+  const std::string& temporary_path() const { return temporary_; }
   /// Writes at any offset; gaps read as zeros.
   void write(std::uint64_t offset, std::span<const std::uint8_t> bytes);
   /// Brings the contents to the disk and closes the file.

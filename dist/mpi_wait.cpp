@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "dist/awake_clock.h"
 #include "dist/mpi_check.h"
 #include "dist/rank_names.h"
 #include "kernels/base/error.h"
@@ -14,7 +15,7 @@
 namespace qm {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = AwakeClock::Clock;
 using Seconds = MpiWaiter::Seconds;
 
 constexpr int kCall = 1, kAnswer = 2;  // tags
@@ -69,7 +70,8 @@ MpiWaiter::MpiWaiter(MPI_Comm calls, Seconds deadline, std::function<void(const 
 }
 
 void MpiWaiter::wait(MPI_Request& request, const char* operation) {
-  const auto start = Clock::now();
+  AwakeClock clock;
+  const auto start = clock.now();
   auto next_look = start + std::chrono::duration_cast<Clock::duration>(kLookEvery);
   for (;;) {
     int done = 0;
@@ -80,7 +82,7 @@ void MpiWaiter::wait(MPI_Request& request, const char* operation) {
       }
     }
     if (done) return;
-    const auto now = Clock::now();
+    const auto now = clock.now();
     const Seconds waited = now - start;
     if (now >= next_look) {
       answer_roll_calls();
@@ -118,8 +120,9 @@ std::string MpiWaiter::silent_ranks() {
       if (peer != rank_) send_token(peer, kCall, comm_);
     }
   }
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(kGrace);
-  while (Clock::now() < end && std::ranges::count(heard, false) > 0) {
+  AwakeClock clock;
+  const auto end = clock.now() + std::chrono::duration_cast<Clock::duration>(kGrace);
+  while (clock.now() < end && std::ranges::count(heard, false) > 0) {
     answer_roll_calls();  // of others whose deadline has come too
     int peer;
     {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "dist/awake_clock.h"
 #include "dist/mpi_check.h"
 #include "dist/mpi_lock.h"
 #include "dist/mpi_wait.h"
@@ -15,8 +16,6 @@
 
 namespace qm {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int kCall = 1, kAnswer = 2;  // tags
 /// How long answers may take: many looks of a rank's watchdog, on a busy machine.
@@ -74,8 +73,9 @@ RollCall::Answers RollCall::call(std::uint64_t started) {
       if (peer != rank_) send(started, peer, kCall, channel_->comm);
     }
   }
-  const auto end = Clock::now() + kGrace;
-  while (Clock::now() < end && !std::ranges::all_of(answers, [](const auto& each) { return each.has_value(); })) {
+  AwakeClock clock;
+  const auto end = clock.now() + kGrace;
+  while (clock.now() < end && !std::ranges::all_of(answers, [](const auto& each) { return each.has_value(); })) {
     answer(started);  // others whose deadline has come too
     {
       const std::lock_guard lock(mpi_lock);

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "dist/awake_clock.h"
 #include "dist/nap.h"
 #include "kernels/base/error.h"
 
@@ -21,10 +22,11 @@ StartWatch::StartWatch(const Attendance& attendance, std::string operation, std:
       thread_([this](const std::stop_token& end) { run(end); }) {}
 
 void StartWatch::run(const std::stop_token& end) const {
-  const auto latest = std::chrono::steady_clock::now() + deadline_;
+  AwakeClock clock;
+  const auto latest = clock.now() + deadline_;
   do {
     attendance_.sign();
-    if (std::chrono::steady_clock::now() < latest) continue;
+    if (clock.now() < latest) continue;
     expired_(concat(attendance_.name(), ": ", operation_, ": not done after ", deadline_.count(), " s; ",
                     attendance_.silent()));
     return;

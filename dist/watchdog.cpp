@@ -39,7 +39,7 @@ void Watchdog::run(const std::stop_token& end) {
 }
 
 std::string Watchdog::trouble() {
-  const std::optional<PendingOperations::Overdue> overdue = pending_.look();
+  const std::optional<PendingOperations::Overdue> overdue = pending_.look(clock_.now());
   if (const std::string failure = settings_.failure(); !failure.empty()) {
     const std::string during = pending_.current();
     return concat(settings_.who, ": ", during.empty() ? "between operations" : during, ": ", failure);

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "dist/awake_clock.h"
 #include "dist/pending_operations.h"
 #include "dist/roll_call.h"
 
@@ -34,7 +35,9 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   /// From here on the operation must be done within the deadline. Every rank starts the same ones in the same order.
-  void start(std::string name, PendingOperations::Done done) { pending_.start(std::move(name), std::move(done)); }
+  void start(std::string name, PendingOperations::Done done) {
+    pending_.start(std::move(name), std::move(done), clock_.now());
+  }
 
  private:
   void run(const std::stop_token& end);
@@ -42,6 +45,7 @@ class Watchdog {
   std::string trouble();
 
   const Settings settings_;
+  AwakeClock clock_;
   PendingOperations pending_;
   RollCall roll_call_;
   std::jthread thread_;  // last: it uses all of the above

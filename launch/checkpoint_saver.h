@@ -1,7 +1,7 @@
 // CheckpointSaver: writes checkpoints while training goes on.
 //
-// save() copies the weights and the optimizer's state, which is all that training waits for, and leaves writing,
-// verifying and pruning to a thread. There is one copy and one write at a time: where checkpoints come faster than the
+// save() copies the weights and the optimizer's state, which is all that training waits for, and leaves writing
+// and pruning to a thread. There is one copy and one write at a time: where checkpoints come faster than the
 // disk takes them, save() waits for the one before, and the log says how long.
 #pragma once
 

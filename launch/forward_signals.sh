@@ -10,6 +10,12 @@ note_signal() {
 # Runs a command that starts all ranks, and returns its exit code. Every signal is handed on as USR1, which mpirun and
 # srun pass to each rank; TERM or INT would make them kill the ranks long before a checkpoint is written.
 run_job() {
+  # Where nobody can write to it, signals would be kept for two minutes and what the ranks said would be lost.
+  if ! { echo test >"$QM_STATUS_FILE" && : >"$QM_STATUS_FILE"; } 2>/dev/null; then
+    echo "${0##*/}: $QM_STATUS_FILE: cannot be written, and the ranks have to (no such folder, no permission, disk full?)" >&2
+    exit 1
+  fi
+
   "$@" &
   job=$!
 
@@ -36,6 +42,11 @@ run_job() {
     status=$?
     ((signals > before)) || return "$status"
   done
+}
+
+# Whether a rank wrote that line into QM_STATUS_FILE. Where several write, theirs come in any order.
+was_told() {
+  grep -qxF -e "$1" "$QM_STATUS_FILE" 2>/dev/null
 }
 
 pass_on() {

@@ -27,7 +27,7 @@ source "$launch/forward_signals.sh" || exit 1
 readonly stopped=75  # saved, please requeue
 [[ " $* " == *" --resume "* ]] || set -- "$@" --resume  # a new run, too, may be told to resume
 
-# Rank 0, on whichever host, writes here that every rank takes signals up: a folder that all hosts see.
+# Rank 0, on whichever host, writes here that every rank takes signals up, and the code it ends with: a folder that all hosts see.
 export QM_STATUS_FILE="${SLURM_SUBMIT_DIR:-$PWD}/.quadmamba-$SLURM_JOB_ID"
 rm -f "$QM_STATUS_FILE"
 trap 'rm -f "$QM_STATUS_FILE"' EXIT
@@ -35,6 +35,10 @@ trap 'rm -f "$QM_STATUS_FILE"' EXIT
 # A rank that dies takes the step with it at once instead of leaving the others to their deadline.
 run_job srun --mpi=pmix --kill-on-bad-exit=1 "${QM_PROGRAM:-quadmamba}" train "$@"
 status=$?
+# A rank that srun kills, since another left a moment before, hides in srun's own code that all was saved.
+if [[ $status -ne 0 ]] && was_told "$stopped"; then
+  status=$stopped
+fi
 if [[ $status -eq $stopped ]]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -9,7 +9,7 @@
 # QM_PROGRAM names the program (default: build/release/quadmamba, else quadmamba on the PATH), QM_MPIRUN mpirun.
 set -uo pipefail
 
-here="$(dirname "${BASH_SOURCE[0]}")"
+here="$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 # shellcheck source=launch/forward_signals.sh
 source "$here/forward_signals.sh"
 
@@ -45,14 +45,13 @@ export QM_STATUS_FILE="$status_folder/status"
 run_job setsid "$mpirun" -np "$ranks" "$program" train "$@"
 status=$?
 # Where mpirun was signalled itself, it killed the ranks within two seconds, and its own code says nothing of them.
-if [[ $status -eq 1 && -s $QM_STATUS_FILE ]]; then
-  case "$(tail -n 1 "$QM_STATUS_FILE")" in
-    75) status=75 ;;
-    started)  # and no rank told an error
-      echo "train.sh: mpirun got a signal too and ended the job before it had saved;" \
-        "the same command goes on from the last checkpoint" >&2
-      status=$((128 + $(kill -l TERM)))
-      ;;
-  esac
+if [[ $status -eq 1 ]]; then
+  if was_told 75; then
+    status=75
+  elif [[ "$(cat "$QM_STATUS_FILE" 2>/dev/null)" == started ]]; then  # and no rank told an error, before that or after it
+    echo "train.sh: mpirun got a signal too and ended the job before it had saved;" \
+      "the same command goes on from the last checkpoint" >&2
+    status=$((128 + $(kill -l TERM)))
+  fi
 fi
 exit "$status"

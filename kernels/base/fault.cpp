@@ -31,9 +31,9 @@ constexpr std::array<Action, 9> kActions{{{"kill", SIGKILL},
                                           {"slow", 0},
                                           {"fail", 0}}};
 constexpr std::chrono::seconds kSlow{6};
-constexpr std::array<std::string_view, 15> kPoints{
-    "index",       "shard",      "load",      "start",       "step",        "loss",  "evaluate", "pack",
-    "file-create", "file-write", "file-sync", "file-rename", "folder-sync", "prune", "end"};
+constexpr std::array<std::string_view, 16> kPoints{
+    "index",       "shard",      "load",        "start",     "step",        "loss",        "evaluate", "pack",
+    "file-create", "file-write", "file-damage", "file-sync", "file-rename", "folder-sync", "prune",    "end"};
 
 struct Fault {
   Action action;

@@ -17,6 +17,7 @@
 //           file-create, file-write, file-sync, file-rename, folder-sync   before that operation on a file that is
 //                        written whole or not at all; fail is a full disk. A run writes its recipe first (one create,
 //                        one write, one sync, one rename), then checkpoints (create, write … write, sync, rename)
+//           file-damage  once for each file-write; fail makes the disk keep a bit of it other than it was, untold
 //           prune        before each old checkpoint that is removed
 //           end          when a command's work is done, before MPI ends
 //

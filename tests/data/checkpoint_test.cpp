@@ -9,6 +9,7 @@
 
 #include "data/guarded_file.h"
 #include "data/shard.h"
+#include "kernels/base/fault.h"
 #include "tests/support/damaged_file.h"
 #include "tests/support/temporary_folder.h"
 
@@ -131,6 +132,24 @@ TEST(data, checkpoint_on_a_full_disk_keeps_the_old_one) {
       const FileSizeLimit full(limit);
       EXPECT_EQ(error_of([&] { write_checkpoint(path, checkpoint); }), path + ": cannot write: File too large");
     }
+    EXPECT_EQ(bytes_of_file(path), before);
+    EXPECT_EQ(entries_in(folder.path()), std::vector<std::string>{"small.h5"});
+  }
+  write_checkpoint(path, checkpoint);
+  EXPECT_EQ(read_checkpoint(path).state.step, 1);
+}
+
+TEST(data, checkpoint_that_the_disk_garbles_keeps_the_old_one) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "small.h5";
+  Checkpoint checkpoint = sample_checkpoint();
+  write_checkpoint(path, checkpoint);
+  const std::vector<std::uint8_t> before = bytes_of_file(path);
+  checkpoint.state.step = 1;
+  for (const int part : {1, 2}) {  // its contents, its guard
+    arm_fault(concat("fail@file-damage:", part), 0);
+    const std::string what = error_of([&] { write_checkpoint(path, checkpoint); });
+    EXPECT_TRUE(what.starts_with(path + ": not written: " + path + ".tmp: ")) << what;
     EXPECT_EQ(bytes_of_file(path), before);
     EXPECT_EQ(entries_in(folder.path()), std::vector<std::string>{"small.h5"});
   }

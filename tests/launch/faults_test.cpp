@@ -211,6 +211,24 @@ TEST(faults, failure_at_every_stage_of_a_checkpoint_write) {
   expect_survives_at_every_stage("fail", {4});
 }
 
+TEST(faults, a_checkpoint_that_the_disk_garbles_costs_no_older_one) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(1));
+  const int parts = parts_of(project.checkpoint("whole", kLastStep));
+  for (const int part : {2 + parts, 1 + 3 * parts}) {  // the first of best.h5, the guard of step-5.h5
+    SCOPED_TRACE(part);
+    fs::remove_all(project / "run");
+    const ProgramResult result =
+        project.train_within(kJobSeconds, "run", to_the_end(1).with(concat("--fault=fail@file-damage:", part)));
+    expect_refused(result, {project / "run/checkpoints", ": not written: "});
+    for (const std::string& file : entries_in(project / "run/checkpoints")) {
+      EXPECT_TRUE(file.ends_with(".h5")) << file;
+      EXPECT_NO_THROW(read_checkpoint(project / ("run/checkpoints/" + file)));
+    }
+    project.expect_resumes_like_whole("run", 1);
+  }
+}
+
 /// Between two saves, the second of which waits for the first, and at the end of a run.
 TEST(faults, a_write_longer_than_the_deadline_is_waited_for) {
   for (const int end : {kLastStep, 3}) {

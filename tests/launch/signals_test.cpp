@@ -1,6 +1,7 @@
 // A signal ends every loop soon, with everything saved and exit code 75; the launchers hand signals on.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -236,6 +237,28 @@ TEST(faults, a_second_signal_later_ends_the_process_at_once) {
   }
 }
 
+/// As `scontrol suspend` and `scontrol resume` do it. Rank 1 waits for rank 0 meanwhile.
+TEST(faults, a_job_that_is_suspended_for_longer_than_its_deadline_goes_on) {
+  const SmallProject project;
+  project.expect_train("whole", to_the_end(2));
+  Strings command{path_of_mpirun(), "--oversubscribe", "-np", "2", path_of_quadmamba()};
+  const Strings arguments =
+      project.train_arguments("run", to_the_end(2).with("--fault=slow@step:3,rank=0").with("--deadline=8"));
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const ProgramResult result =
+      run_in_background(command, project / "run/metrics.jsonl", R"(
+        until (( $(wc -l < $metrics) >= 2 )); do sleep 0.05; done
+        sleep 2
+        job=($launcher $(< /proc/$launcher/task/$launcher/children))
+        kill -STOP ${job[@]}
+        sleep 10
+        kill -CONT ${job[@]})",
+                        {"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
+  EXPECT_TRUE(result.succeeded()) << result.describe();
+  EXPECT_GE(result.seconds, 12) << "nothing was suspended";
+  project.expect_like_whole("run");
+}
+
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
 /// Runs launch/<script> as run_in_background() does, `then` as soon as the file `awaited` holds something.
@@ -356,16 +379,45 @@ TEST(faults, a_second_signal_to_the_launcher_ends_the_job_at_once) {
   EXPECT_LE(result.seconds, kJobSeconds);
 }
 
+/// An executable script of bash.
+void write_script(const std::string& path, const std::string& text) {
+  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
+  fs::permissions(path, fs::perms::owner_all);
+}
+
+/// mpirun's own code, 1, says nothing of the ranks where it was signalled.
+TEST(faults, the_launcher_reads_what_the_ranks_said_in_any_order) {
+  const TemporaryFolder folder;
+  const std::string mpirun = folder / "mpirun";
+  for (const auto& [lines, code] : std::vector<std::pair<std::string, int>>{{"started\\n1", 1},
+                                                                            {"1\\nstarted", 1},
+                                                                            {"started\\n0", 1},
+                                                                            {"1", 1},
+                                                                            {"started\\n75", 75},
+                                                                            {"75\\n1", 75},
+                                                                            {"started", 128 + SIGTERM}}) {
+    SCOPED_TRACE(lines);
+    write_script(mpirun, concat("printf '", lines, "\\n' > $QM_STATUS_FILE; exit 1"));
+    const ProgramResult result = run_launcher("train.sh", {"2", "recipe.toml"}, mpirun, "", {"QM_MPIRUN=" + mpirun});
+    EXPECT_EQ(result.exit_code, code) << result.describe();
+    EXPECT_EQ(result.error.find("mpirun got a signal too") != std::string::npos, code == 128 + SIGTERM);
+  }
+}
+
 TEST(faults, the_launcher_passes_exit_codes_on) {
   const SmallProject project;
   Strings arguments{"2", project.recipe(), "--data", project / "nowhere", "--run", project / "run"};
-  const auto exit_code = [&](const Strings& more = {}) {
-    return run_launcher("train.sh", arguments, project.recipe(), "", more).exit_code;
+  const auto run = [&](const Strings& more = {}) {
+    return run_launcher("train.sh", arguments, project.recipe(), "", more);
   };
-  EXPECT_EQ(exit_code(), 1);
+  const auto exit_code = [&] { return run().exit_code; };
+  expect_refused(run(), {project / "nowhere"});  // by the program, not for want of it
   arguments = {"1", project.recipe(), "--data", project.data(), "--run", project / "run", "--set=train.max_steps=1"};
   EXPECT_EQ(exit_code(), 0);
-  EXPECT_EQ(exit_code({"QM_MPIRUN=/nowhere"}), 1);
+  const ProgramResult without_mpirun = run({"QM_MPIRUN=/nowhere"});
+  EXPECT_EQ(without_mpirun.exit_code, 1);
+  EXPECT_EQ(without_mpirun.error,
+            "train.sh: /nowhere: not found; QM_MPIRUN and QM_PROGRAM name mpirun and the program\n");
   arguments.push_back("--fault=kill@start");
   EXPECT_EQ(exit_code(), 128 + SIGKILL);
   arguments = {"1", project.recipe(), "--nonsense"};
@@ -374,10 +426,13 @@ TEST(faults, the_launcher_passes_exit_codes_on) {
   EXPECT_EQ(exit_code(), 2);
 }
 
-/// An executable script of bash.
-void write_script(const std::string& path, const std::string& text) {
-  std::ofstream(path) << "#!/bin/bash\n" << text << "\n";
-  fs::permissions(path, fs::perms::owner_all);
+TEST(faults, the_launcher_finds_its_parts_through_a_link) {
+  const TemporaryFolder folder;
+  const std::string link = folder / "train.sh";
+  fs::create_symlink(QM_SOURCE_DIR "/launch/train.sh", link);
+  const ProgramResult result =
+      run_program({link, "1", "recipe.toml"}, {.environment = {"QM_MPIRUN=/nowhere"}, .folder = {}});
+  EXPECT_EQ(result.error, "train.sh: /nowhere: not found; QM_MPIRUN and QM_PROGRAM name mpirun and the program\n");
 }
 
 TEST(faults, a_second_signal_while_the_launcher_starts_the_job_ends_it_at_once) {
@@ -404,6 +459,51 @@ TEST(faults, the_slurm_job_puts_itself_back_into_the_queue) {
        "SLURM_SUBMIT_DIR=" + fs::path(project.recipe()).parent_path().string()});
   expect_stopped(result, "SIGUSR1");
   EXPECT_NE(result.out.find("scontrol requeue 77"), std::string::npos) << result.describe();
+}
+
+/// Runs launch/slurm.sh in `folder` with a srun that is the piece of bash.
+ProgramResult run_slurm_sh(const std::string& folder, const std::string& srun, const Strings& environment = {}) {
+  const std::string bin = folder + "/bin";
+  fs::create_directory(bin);
+  write_script(bin + "/srun", srun);
+  write_script(bin + "/scontrol", "echo \"scontrol $*\"");
+  Strings all{concat("PATH=", bin, ":", std::getenv("PATH")), "SLURM_JOB_ID=77", "QM_LAUNCH=" QM_SOURCE_DIR "/launch",
+              "SLURM_SUBMIT_DIR=" + folder};
+  all.insert(all.end(), environment.begin(), environment.end());
+  return run_launcher("slurm.sh", {"recipe.toml"}, bin + "/srun", "", all);
+}
+
+/// --kill-on-bad-exit takes 75 for a bad exit.
+TEST(faults, a_saved_slurm_job_is_requeued_whatever_srun_says) {
+  for (const auto& [told, code] : std::vector<std::pair<int, int>>{{75, kSaved}, {1, 137}}) {
+    const TemporaryFolder folder;
+    const ProgramResult result =
+        run_slurm_sh(folder.path().string(), concat("printf 'started\\n", told, "\\n' > $QM_STATUS_FILE; exit 137"));
+    EXPECT_EQ(result.exit_code, code) << result.describe();
+    EXPECT_EQ(result.out.find("scontrol requeue 77") != std::string::npos, code == kSaved) << result.describe();
+  }
+}
+
+TEST(faults, a_launcher_that_the_ranks_could_not_tell_anything_starts_nothing) {
+  const TemporaryFolder folder;
+  const std::string never = "echo started nevertheless";
+  const auto expect_one_line = [](const ProgramResult& result, const std::string& text) {
+    EXPECT_EQ(result.exit_code, 1) << result.describe();
+    EXPECT_NE(result.error.find(text), std::string::npos) << result.describe();
+    EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.describe();
+    EXPECT_EQ(result.out, "") << result.describe();
+  };
+  const std::string nowhere = folder / "nowhere";
+  const ProgramResult slurm = run_slurm_sh(folder.path().string(), never, {"SLURM_SUBMIT_DIR=" + nowhere});
+  expect_one_line(slurm, "slurm.sh: " + nowhere + "/.quadmamba-77: cannot be written");
+
+  const std::string mpirun = folder / "mpirun";
+  write_script(mpirun, never);
+  // As a full disk has it: a folder can be made, a file in it not be filled.
+  const ProgramResult train = run_program(
+      {"bash", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash", QM_SOURCE_DIR "/launch/train.sh", "2", "recipe"},
+      {.environment = {"QM_PROGRAM=" + path_of_quadmamba(), "QM_MPIRUN=" + mpirun}, .folder = {}});
+  expect_one_line(train, "/status: cannot be written");
 }
 
 TEST(faults, a_reader_that_is_gone_does_not_keep_a_run_from_saving) {
