@@ -56,7 +56,9 @@ QuadMambaConfig model_config(const Recipe& recipe) {
           .state_size = model.state_size,
           .fine_order =
               model.fine_order == FineOrderKey::kQuadtree ? FineOrder::kQuadtree : FineOrder::kWindowRaster,
-          .drop_path = model.drop_path};
+          .drop_path = model.drop_path,
+          .stem_filters = model.stem_filters == StemFilters::kStratified ? FilterSampling::kStratified
+                                                                         : FilterSampling::kIndependent};
 }
 
 AdamWConfig optimizer_config(const Recipe& recipe) {

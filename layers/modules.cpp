@@ -22,10 +22,13 @@ Tensor Linear::gelu(const Tensor& x) const {
   return bias_gelu(linear(x, weight_->tensor, Tensor()), bias_ ? bias_->tensor : Tensor());
 }
 
-Conv2d::Conv2d(const Scope& scope, std::int64_t in, std::int64_t out) {
-  const Initializer random = initial::uniform(1 / std::sqrt(9.0 * static_cast<double>(in)));
-  weight_ = scope.parameter("weight", {out, in, 3, 3}, random);
-  bias_ = scope.parameter("bias", {out}, random);
+Conv2d::Conv2d(const Scope& scope, std::int64_t in, std::int64_t out, FilterSampling sampling) {
+  const std::int64_t filter = 9 * in;  // weights of one
+  const double bound = 1 / std::sqrt(static_cast<double>(filter));
+  const bool stratified = sampling == FilterSampling::kStratified;
+  weight_ = scope.parameter("weight", {out, in, 3, 3},
+                            stratified ? initial::stratified_uniform(bound, filter) : initial::uniform(bound));
+  bias_ = scope.parameter("bias", {out}, initial::uniform(bound));
 }
 
 Tensor Conv2d::operator()(const Tensor& x) const { return conv2d(x, weight_->tensor, bias_->tensor, 2); }

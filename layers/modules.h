@@ -20,11 +20,18 @@ class Linear {
   Parameter* bias_ = nullptr;
 };
 
+/// How the initial weights of a convolution's filter are drawn, each of them uniform.
+enum class FilterSampling {
+  kIndependent,  ///< as published
+  kStratified,   ///< spread evenly over the interval, so that a filter's sum is nearly zero
+};
+
 /// 3×3, stride 2, padding 1, with bias.
 class Conv2d {
  public:
   /// weight (out, in, 3, 3) and bias: uniform ±1/√(9·in).
-  Conv2d(const Scope& scope, std::int64_t in, std::int64_t out);
+  Conv2d(const Scope& scope, std::int64_t in, std::int64_t out,
+         FilterSampling sampling = FilterSampling::kIndependent);
   /// (B, H, W, in) → (B, ⌈H/2⌉, ⌈W/2⌉, out)
   Tensor operator()(const Tensor& x) const;
 

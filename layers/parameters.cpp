@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "kernels/base/philox.h"
 
@@ -28,6 +29,17 @@ double InitialRandom::normal(std::int64_t index) const {
   const PhiloxBlock words = random_words(seed_, parameter_, index, 0);
   const double radius = std::sqrt(-2 * std::log(uniform_open_double(words.word[0], words.word[1])));
   return radius * std::cos(2 * std::numbers::pi * uniform_open_double(words.word[2], words.word[3]));
+}
+
+std::int64_t InitialRandom::place_in_group(std::int64_t index, std::int64_t size) const {
+  const auto key = [&](std::int64_t element) {
+    const PhiloxBlock words = random_words(seed_, parameter_, element, 1);
+    return std::pair(static_cast<std::uint64_t>(words.word[0]) << 32 | words.word[1], element);
+  };
+  const std::int64_t first = index / size * size;
+  std::int64_t place = 0;
+  for (std::int64_t other = first; other < first + size; ++other) place += key(other) < key(index);
+  return place;
 }
 
 bool Parameter::decays() const { return shape.size() > 1 && !name.ends_with(".bias"); }
@@ -93,6 +105,14 @@ Initializer constant(double value) {
 
 Initializer uniform(double bound) {
   return [bound](const InitialRandom& random, std::int64_t index) { return random.uniform(index, -bound, bound); };
+}
+
+Initializer stratified_uniform(double bound, std::int64_t group) {
+  return [bound, group](const InitialRandom& random, std::int64_t index) {
+    const double width = 2 * bound / static_cast<double>(group);
+    const double low = -bound + width * static_cast<double>(random.place_in_group(index, group));
+    return random.uniform(index, low, low + width);
+  };
 }
 
 Initializer truncated_normal(double sigma) {

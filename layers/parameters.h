@@ -21,6 +21,9 @@ class InitialRandom {
   InitialRandom(std::uint64_t seed, std::uint32_t parameter) : seed_(seed), parameter_(parameter) {}
   double uniform(std::int64_t index, double low, double high) const;
   double normal(std::int64_t index) const;
+  /// The place of `index` in a random order of the `size` elements of its group: index / size is the group, and each
+  /// group has its own order of 0 … size − 1.
+  std::int64_t place_in_group(std::int64_t index, std::int64_t size) const;
 
  private:
   std::uint64_t seed_;
@@ -97,6 +100,10 @@ namespace initial {
 Initializer constant(double value);
 Initializer uniform(double bound);           ///< U(−bound, bound)
 Initializer truncated_normal(double sigma);  ///< N(0, σ²) truncated to [−2, 2]
+/// U(−bound, bound) for each element, but the `group` elements of a group (consecutive ones: a filter's weights) are a
+/// stratified sample (Latin hypercube sampling: McKay, Beckman, Conover 1979): one in each of `group` equal parts of
+/// the interval, in random order. Their sum then has variance bound²/(3·group) in place of group·bound²/3.
+Initializer stratified_uniform(double bound, std::int64_t group);
 }  // namespace initial
 
 }  // namespace qm

@@ -51,7 +51,7 @@ QuadMamba::QuadMamba(ParameterStore& store, const QuadMambaConfig& config) : con
   check(config);
   const Scope root(store);
   const Scope stem = root.child("patch_embed");
-  stem1_ = std::make_unique<Conv2d>(stem.child("0"), 3, config.dim / 2);
+  stem1_ = std::make_unique<Conv2d>(stem.child("0"), 3, config.dim / 2, config.stem_filters);
   stem1_norm_ = std::make_unique<LayerNorm>(stem.child("2"), config.dim / 2);
   stem2_ = std::make_unique<Conv2d>(stem.child("5"), config.dim / 2, config.dim);
   stem2_norm_ = std::make_unique<LayerNorm>(stem.child("7"), config.dim);

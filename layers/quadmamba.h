@@ -17,6 +17,7 @@ struct QuadMambaConfig {
   std::int64_t state_size = 1;             ///< N
   FineOrder fine_order = FineOrder::kQuadtree;
   double drop_path = 0;                    ///< rate of the last block; earlier ones rise linearly to it
+  FilterSampling stem_filters = FilterSampling::kIndependent;  ///< initial filters of the first convolution
 
   std::int64_t blocks() const { return depths[0] + depths[1] + depths[2] + depths[3]; }
 };

@@ -99,6 +99,9 @@ std::string_view to_string(Precision precision) {
 std::string_view to_string(FineOrderKey order) {
   return enum_name(order);
 }
+std::string_view to_string(StemFilters sampling) {
+  return enum_name(sampling);
+}
 std::string_view to_string(Resampling resampling) {
   return enum_name(resampling);
 }

@@ -15,6 +15,7 @@ namespace qm {
 
 enum class Precision { kFp64, kFp32, kBf16 };
 enum class FineOrderKey { kQuadtree, kWindowRaster };
+enum class StemFilters { kIndependent, kStratified };
 enum class Resampling { kBilinear, kBicubic, kRandom };
 enum class NotFinite { kStop, kSkip };
 
@@ -31,6 +32,9 @@ struct Recipe {
     FineOrderKey fine_order = FineOrderKey::kQuadtree;  ///< "quadtree" or "window_raster" (the released code's)
     std::int64_t classes = 0;                           ///< required
     double drop_path = 0;                               ///< rate of the last block; earlier ones rise linearly to it
+    /// Initial filters of the first convolution: "independent" (published), or "stratified", whose sums are nearly zero,
+    /// so that the LayerNorm behind it does not divide colours and edges by brightness.
+    StemFilters stem_filters = StemFilters::kIndependent;
     std::int64_t height = 0, width = 0;  ///< input size: image_size = 224 or [height, width]; at least 32
 
     friend bool operator==(const Model&, const Model&) = default;
@@ -164,6 +168,7 @@ struct Recipe {
 
 std::string_view to_string(Precision precision);
 std::string_view to_string(FineOrderKey order);
+std::string_view to_string(StemFilters sampling);
 std::string_view to_string(Resampling resampling);
 std::string_view to_string(NotFinite policy);
 

@@ -70,6 +70,11 @@ struct EnumNames<FineOrderKey> {
       {{"quadtree", FineOrderKey::kQuadtree}, {"window_raster", FineOrderKey::kWindowRaster}}};
 };
 template <>
+struct EnumNames<StemFilters> {
+  static constexpr std::array<std::pair<std::string_view, StemFilters>, 2> value{
+      {{"independent", StemFilters::kIndependent}, {"stratified", StemFilters::kStratified}}};
+};
+template <>
 struct EnumNames<Resampling> {
   static constexpr std::array<std::pair<std::string_view, Resampling>, 3> value{
       {{"bilinear", Resampling::kBilinear}, {"bicubic", Resampling::kBicubic}, {"random", Resampling::kRandom}}};
@@ -100,6 +105,7 @@ void visit_fields(RecipeType& recipe, Visitor& visitor) {
   visitor.field("model.fine_order", model.fine_order);
   visitor.required("model.classes", model.classes, kPositiveCount);
   visitor.field("model.drop_path", model.drop_path, kBelowOne);
+  visitor.field("model.stem_filters", model.stem_filters);
   visitor.image_size("model.image_size", model.height, model.width, IntegerRange{32, 1 << 16});
 
   auto& data = recipe.data;

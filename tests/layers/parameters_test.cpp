@@ -91,6 +91,42 @@ TEST(layers, parameters_convolutions_are_uniform_within_one_over_root_fan_in) {
   expect_uniform("layers.2.blocks.0.op.conv2d.weight", 1.0 / 3);
 }
 
+// Each filter has one weight in each of 27 equal parts of the interval, in an order of its own; over filters and seeds a
+// weight is as uniform as ever, and no other parameter changes.
+TEST(layers, parameters_stratified_stem_filters_are_even_samples) {
+  constexpr std::int64_t kFilter = 27;
+  const double bound = 1 / std::sqrt(27.0), width = 2 * bound / kFilter;
+  QuadMambaConfig config{.dim = 32, .depths = {1, 1, 1, 1}, .classes = 10, .state_size = 3};
+  const TestModel independent(config, 7);
+  config.stem_filters = FilterSampling::kStratified;
+  std::vector<double> first_weights;
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    const TestModel model(config, seed);
+    const auto weights = values_of(model.store.find("patch_embed.0.weight")->tensor);
+    std::vector<std::vector<int>> orders;
+    for (std::size_t filter = 0; filter < weights.size(); filter += kFilter) {
+      std::vector<int> order;
+      for (std::size_t i = filter; i < filter + kFilter; ++i) {
+        order.push_back(static_cast<int>(std::floor((weights[i] + bound) / width)));
+      }
+      orders.push_back(order);
+      std::sort(order.begin(), order.end());
+      for (int part = 0; part < kFilter; ++part) ASSERT_EQ(order[static_cast<std::size_t>(part)], part);
+      first_weights.push_back(weights[filter]);
+    }
+    std::sort(orders.begin(), orders.end());
+    EXPECT_EQ(std::adjacent_find(orders.begin(), orders.end()), orders.end()) << "two filters of one order";
+    if (seed != 7) continue;
+    for (const auto& parameter : model.store.list()) {
+      const bool same = values_of(parameter.tensor) == values_of(independent.store.find(parameter.name)->tensor);
+      EXPECT_EQ(same, parameter.name != "patch_embed.0.weight") << parameter.name;
+    }
+  }
+  const double deviation = bound / std::sqrt(3.0), root = std::sqrt(static_cast<double>(first_weights.size()));
+  EXPECT_NEAR(mean_of(first_weights), 0, 4.5 * deviation / root);
+  EXPECT_NEAR(deviation_of(first_weights), deviation, 4.5 * deviation / (std::sqrt(2.0) * root));
+}
+
 TEST(layers, parameters_scan_weights) {
   // Stage 1: C = 64, D = 128, R = 4, K = 2; stage 3: C = 256, D = 512, R = 16, K = 4.
   expect_uniform("layers.1.blocks.0.op.x_proj_weight", 1 / std::sqrt(128.0));

@@ -67,6 +67,7 @@ state_size = 16
 fine_order = "window_raster"
 classes = 17
 drop_path = 0.1
+stem_filters = "stratified"
 image_size = [96, 33]
 [data]
 path = "/some where/shards"
@@ -142,6 +143,7 @@ TEST(recipes, every_field_is_read) {
   EXPECT_EQ(r.model.fine_order, qm::FineOrderKey::kWindowRaster);
   EXPECT_EQ(r.model.classes, 17);
   EXPECT_EQ(r.model.drop_path, 0.1);
+  EXPECT_EQ(r.model.stem_filters, qm::StemFilters::kStratified);
   EXPECT_EQ(r.model.height, 96);
   EXPECT_EQ(r.model.width, 33);
   EXPECT_EQ(r.data.path, "/some where/shards");
