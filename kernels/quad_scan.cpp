@@ -24,12 +24,12 @@ OpCost cost_of(const QuadScanForward<T>& p) {
   const ScanShape& s = p.shape.scan;
   return {.bytes = tokens_of(p.shape) * static_cast<double>(2 * s.channels + s.directions * s.projection()) * sizeof(T)};
 }
-/// x, the projection, z, grad_z, and the gradients of the first two.
+/// x, the projection, grad_z, and the gradients of the first two.
 template <class T>
 OpCost cost_of(const QuadScanBackward<T>& p) {
   const ScanShape& s = p.shape.scan;
   return {.bytes =
-              tokens_of(p.shape) * static_cast<double>(4 * s.channels + 2 * s.directions * s.projection()) * sizeof(T)};
+              tokens_of(p.shape) * static_cast<double>(3 * s.channels + 2 * s.directions * s.projection()) * sizeof(T)};
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 // re-ordering, so they come un-permuted, one for each token of the map.
 //
 //   x (batch, height, width, D); projection (batch, height, width, K, R + 2N); selected (batch) quadrant 0…3
-//     →  z (batch, out_height, out_width, D), the map cropped to its unpadded size; saved: z, and y and states as
-//        quad_scan_saved says (y is the scan's output in sequence order, where z does not tell it)
+//     →  z (batch, out_height, out_width, D), the map cropped to its unpadded size; saved: y and states as quad_scan_saved
+//        says (y is the scan's output in sequence order, where backward does not make it again)
 // Backward, with position functions c (coarse) and f (fine), gz = grad_z (0 beyond the crop), gs the gradient of the
 // sequence and gq that of its projections:
 //   grad_x[t] = gs[position(t)], grad_projection[t] = gq[position(t)]                                 assigned
@@ -53,7 +53,6 @@ struct QuadScanBackward {
   ScanWeights<T> weights;
   const T* y;
   const Real<T>* states;
-  const T* z;
   const T* grad_z;
   T* grad_x;
   T* grad_projection;

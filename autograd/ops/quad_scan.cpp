@@ -44,7 +44,7 @@ Tensor quad_scan(const Tensor& x, const Tensor& projection, const QuadrantChoice
           x.stream(),
           {.shape = shape, .x = x.data<T>(), .projection = projection.data<T>(),
            .selected = selected.data<std::int32_t>(), .weights = weights.pointers<T>(),
-           .y = data_or_null<T>(y), .states = data_or_null<Real<T>>(states), .z = z.data<T>(),
+           .y = data_or_null<T>(y), .states = data_or_null<Real<T>>(states),
            .grad_z = grad.grad_output(0).data<T>(), .grad_x = grad.assign(0).data<T>(),
            .grad_projection = grad.assign(1).data<T>(), .grad_one_hot = grad.assign(2).data<Real<T>>(),
            .grad_weights = CoreScanWeights::gradients<T>(grad, 3)});

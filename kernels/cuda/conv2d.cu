@@ -14,7 +14,7 @@
 // unpacked on the way out. True float (CUDNN_FMA_MATH), deterministic algorithms only.
 //
 // An image's convolution, of 3 channels, is made here: there are 27 numbers under a sum, too few for what cuDNN has (577
-// of 64 µs that the memory takes for 128 images of 224 × 224 and 48 outputs, and a pass for the bias besides).
+// µs for 128 images of 224 × 224 and 48 outputs, whose bytes take 64 µs, and a pass for the bias besides).
 namespace qm::cuda {
 namespace {
 
