@@ -120,41 +120,56 @@ TEST(data, checkpoint_every_length_is_detected) {
   expect_every_length_detected(path, [&] { read_checkpoint(path); });
 }
 
-TEST(data, checkpoint_on_a_full_disk_keeps_the_old_one) {
-  const TemporaryFolder folder;
-  const std::string path = folder / "small.h5";
-  Checkpoint checkpoint = sample_checkpoint();
-  write_checkpoint(path, checkpoint);
-  const std::vector<std::uint8_t> before = bytes_of_file(path);
-  checkpoint.state.step = 1;
-  for (std::size_t limit = 0; limit < before.size(); limit += 997) {
-    {
-      const FileSizeLimit full(limit);
-      EXPECT_EQ(error_of([&] { write_checkpoint(path, checkpoint); }), path + ": cannot write: File too large");
-    }
+/// A checkpoint in a folder of its own, and another that is to take its place.
+struct Replacement {
+  Replacement() {
+    write_checkpoint(path, checkpoint);
+    before = bytes_of_file(path);
+    checkpoint.state.step = 1;
+  }
+  std::string error() const {
+    return error_of([&] { write_checkpoint(path, checkpoint); });
+  }
+  void expect_old_one() const {
     EXPECT_EQ(bytes_of_file(path), before);
     EXPECT_EQ(entries_in(folder.path()), std::vector<std::string>{"small.h5"});
   }
-  write_checkpoint(path, checkpoint);
-  EXPECT_EQ(read_checkpoint(path).state.step, 1);
+  /// Now that nothing is in its way.
+  void expect_succeeds() const {
+    write_checkpoint(path, checkpoint);
+    EXPECT_EQ(read_checkpoint(path).state.step, 1);
+  }
+
+  TemporaryFolder folder;
+  const std::string path = folder / "small.h5";
+  Checkpoint checkpoint = sample_checkpoint();
+  std::vector<std::uint8_t> before;
+};
+
+TEST(data, checkpoint_on_a_full_disk_keeps_the_old_one) {
+  const Replacement replacement;
+  for (std::size_t limit = 0; limit < replacement.before.size(); limit += 997) {
+    SCOPED_TRACE(limit);
+    {
+      const FileSizeLimit full(limit);
+      EXPECT_EQ(replacement.error(), replacement.path + ": cannot write: File too large");
+    }
+    replacement.expect_old_one();
+  }
+  replacement.expect_succeeds();
 }
 
 TEST(data, checkpoint_that_the_disk_garbles_keeps_the_old_one) {
-  const TemporaryFolder folder;
-  const std::string path = folder / "small.h5";
-  Checkpoint checkpoint = sample_checkpoint();
-  write_checkpoint(path, checkpoint);
-  const std::vector<std::uint8_t> before = bytes_of_file(path);
-  checkpoint.state.step = 1;
+  const Replacement replacement;
+  const std::string& path = replacement.path;
   for (const int part : {1, 2}) {  // its contents, its guard
+    SCOPED_TRACE(part);
     arm_fault(concat("fail@file-damage:", part), 0);
-    const std::string what = error_of([&] { write_checkpoint(path, checkpoint); });
+    const std::string what = replacement.error();
     EXPECT_TRUE(what.starts_with(path + ": not written: " + path + ".tmp: ")) << what;
-    EXPECT_EQ(bytes_of_file(path), before);
-    EXPECT_EQ(entries_in(folder.path()), std::vector<std::string>{"small.h5"});
+    replacement.expect_old_one();
   }
-  write_checkpoint(path, checkpoint);
-  EXPECT_EQ(read_checkpoint(path).state.step, 1);
+  replacement.expect_succeeds();
 }
 
 TEST(data, checkpoint_to_a_folder_that_takes_none) {

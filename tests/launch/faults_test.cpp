@@ -122,19 +122,8 @@ TEST(faults, a_rank_that_freezes_before_or_after_all_work_is_named) {
 ProgramResult train_with_rank_1_under(const std::string& prelude, const SmallProject& project, const Strings& options) {
   TrainCall call = to_the_end(2).with("--deadline=8");
   call.options.insert(call.options.end(), options.begin(), options.end());
-  Strings command{path_of_mpirun(),
-                  "--oversubscribe",
-                  "-np",
-                  "2",
-                  "bash",
-                  "-c",
-                  R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")",
-                  "bash",
-                  path_of_quadmamba()};
-  const Strings arguments = project.train_arguments("run", call);
-  command.insert(command.end(), arguments.begin(), arguments.end());
-  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
-  return run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}});
+  return project.train_through(R"([[ $OMPI_COMM_WORLD_RANK == 0 ]] && exec "$@"; )" + prelude + R"( "$@")", "run",
+                               call);
 }
 
 /// Before MPI has started ranks cannot ask one another.

@@ -75,21 +75,9 @@ TEST(faults, signals_in_the_last_evaluation) {
 /// Of two ranks one waits for the other in MPI's start when it gets the signal.
 TEST(faults, signals_while_mpi_starts) {
   const SmallProject project;
-  Strings command{path_of_mpirun(),
-                  "--oversubscribe",
-                  "-np",
-                  "2",
-                  "bash",
-                  "-c",
-                  R"(if [[ $OMPI_COMM_WORLD_RANK == 0 ]]; then (sleep 1.5; kill -TERM $$) & else sleep 3; fi
-                     exec "$@")",
-                  "bash",
-                  path_of_quadmamba()};
-  const Strings arguments = project.train_arguments("run", to_the_end(2));
-  command.insert(command.end(), arguments.begin(), arguments.end());
-  const Strings environment{"OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
-  expect_stopped(run_program(command, {.environment = environment, .timeout_seconds = kJobSeconds, .folder = {}}),
-                 "SIGTERM");
+  const std::string script =
+      R"(if [[ $OMPI_COMM_WORLD_RANK == 0 ]]; then (sleep 1.5; kill -TERM $$) & else sleep 3; fi; exec "$@")";
+  expect_stopped(project.train_through(script, "run", to_the_end(2)), "SIGTERM");
   EXPECT_FALSE(fs::exists(project / "run")) << "it was begun";
 }
 

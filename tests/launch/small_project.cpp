@@ -68,18 +68,14 @@ std::size_t lines_in(const std::string& file) {
   return static_cast<std::size_t>(std::count(bytes.begin(), bytes.end(), '\n'));
 }
 
-/// The command line that trains as `call` says, each rank leaving its process id in `pid_file`.<rank>.
-Strings command_with_pids(const SmallProject& project, const std::string& run, const TrainCall& call,
-                          const std::string& pid_file) {
+/// Runs `quadmamba` on so many ranks, each through `script` as in SmallProject::train_through().
+ProgramResult run_through(const std::string& script, int ranks, const Strings& arguments, double timeout_seconds) {
   Strings command;
-  if (call.ranks > 1) command = {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(call.ranks)};
-  const std::string script = R"(echo $$ > "$0.${OMPI_COMM_WORLD_RANK:-0}"; exec "$@")";
-  for (const std::string& word : {std::string("bash"), std::string("-c"), script, pid_file, path_of_quadmamba()}) {
-    command.push_back(word);
-  }
-  const Strings arguments = project.train_arguments(run, call);
+  if (ranks > 1) command = {path_of_mpirun(), "--oversubscribe", "-np", std::to_string(ranks)};
+  command.insert(command.end(), {"bash", "-c", script, "bash", path_of_quadmamba()});
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return command;
+  const Strings environment{"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"};
+  return run_program(command, {.environment = environment, .timeout_seconds = timeout_seconds, .folder = {}});
 }
 
 }  // namespace
@@ -151,16 +147,18 @@ ProgramResult SmallProject::train_within(double seconds, const std::string& run,
   return result;
 }
 
+ProgramResult SmallProject::train_through(const std::string& script, const std::string& run,
+                                          const TrainCall& call) const {
+  return run_through(script, call.ranks, train_arguments(run, call), kJobSeconds);
+}
+
 KilledJob SmallProject::train_and_kill(const std::string& run, const TrainCall& call, const Kill& kill) const {
   using Clock = std::chrono::steady_clock;
   const std::string pid_file = folder_ / "pid", metrics = folder_ / (run + "/metrics.jsonl");
   const std::size_t enough = lines_in(metrics) + kill.after_lines;
-  const RunOptions options{
-      .environment = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMP_NUM_THREADS=1"},
-      .timeout_seconds = 2 * kJobSeconds,
-      .folder = {}};
-  auto running = std::async(std::launch::async,
-                            [&] { return run_program(command_with_pids(*this, run, call, pid_file), options); });
+  const std::string script = concat("echo $$ > '", pid_file, R"('.${OMPI_COMM_WORLD_RANK:-0}; exec "$@")");
+  auto running = std::async(
+      std::launch::async, [&] { return run_through(script, call.ranks, train_arguments(run, call), 2 * kJobSeconds); });
   const auto ends_within = [&](auto time) { return running.wait_for(time) == std::future_status::ready; };
   bool ended = false;
   while (lines_in(metrics) < enough && !ended) ended = ends_within(std::chrono::milliseconds(5));

@@ -81,6 +81,8 @@ class SmallProject {
   void expect_train(const std::string& run, const TrainCall& call = {}) const;
   /// Expects that the job ends, well or not, within `seconds`.
   ProgramResult train_within(double seconds, const std::string& run, const TrainCall& call) const;
+  /// Each rank is started through `script`: bash whose "$@" is the command line of quadmamba. Killed after kJobSeconds.
+  ProgramResult train_through(const std::string& script, const std::string& run, const TrainCall& call) const;
   /// Expects that the job, if it was killed, ended within kJobSeconds.
   KilledJob train_and_kill(const std::string& run, const TrainCall& call, const Kill& kill) const;
 

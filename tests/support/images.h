@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "data/image.h"
 
@@ -28,6 +29,11 @@ inline Image slope_image(std::int64_t height, std::int64_t width, std::uint32_t 
     image.pixels[i] = static_cast<std::uint8_t>(slope + image.pixels[i] / 16);
   }
   return image;
+}
+
+/// slope_image() as a JPEG.
+inline std::vector<std::uint8_t> jpeg(std::uint32_t seed, std::int64_t height = 24, std::int64_t width = 32) {
+  return encode_jpeg(slope_image(height, width, seed), 90);
 }
 
 /// FNV-1a with 64 bits.
