@@ -28,49 +28,47 @@ __global__ void layer_norm_backward_kernel(LayerNormBackward<T> p) {
 
 // ---- rows in registers ----------------------------------------------------------------------------------------------
 
-// A warp a row, 4 rows a warp: as above.
+// Grid (chunks of rows); a group of lanes a row, by Layout: as above.
 template <class Layout, class T>
-__global__ void layer_norm_forward_slice_kernel(LayerNormForward<T> p) {
-  using Values = typename Layout::template Values<Real<T>>;
+__global__ void __launch_bounds__(kBlock, Layout::kForwardBlocks)
+    layer_norm_forward_slice_kernel(LayerNormForward<T> p, std::int64_t chunk_rows) {
   const int channels = static_cast<int>(p.channels);
-  Values weight, bias;
-  Layout::load_parameters(channels, p.weight, weight);
-  Layout::load_parameters(channels, p.bias, bias);
-  const std::int64_t first = warp_row() * kRowsPerWarp, last = min(p.rows, first + kRowsPerWarp);
-  for (std::int64_t row = first; row < last; ++row) {
-    Values x;
-    Layout::load(channels, p.x + row * channels, x);
-    normalize_slice<Layout>(channels, weight, bias, x, p.mean + row, p.rstd + row);
-    Layout::store(channels, x, p.y + row * channels);
+  ChunkRows<Layout> at(p.rows, chunk_rows);
+  typename Layout::template Share<T> coming;
+  Layout::load(at.width(channels), p.x + at.row * channels, coming);
+  typename Layout::template Share<float> weight, bias;
+  Layout::load(channels, p.weight, weight);
+  Layout::load(channels, p.bias, bias);
+  for (int step = 0; step < at.steps; ++step, at.next()) {
+    typename Layout::template Share<T> x;
+#pragma unroll
+    for (int k = 0; k < Layout::K; ++k) x[k] = coming[k];
+    Layout::load(at.width(channels, 1), p.x + (at.row + Layout::kGroups) * channels, coming);
+    write_normalized<Layout>(at.width(channels), channels, at.row, x, weight, bias, p.y, p.mean, p.rstd);
   }
 }
 
-// grad_x, and the first stage of the sums over rows. Grid (chunks of rows), 8 warps a block that take every eighth row:
-// as above; partial_weight, partial_bias (chunks, channels).
+// grad_x, and the first stage of the sums over rows. Grid (chunks of rows); a group of lanes a row, by Layout: as above;
+// partial_weight, partial_bias (chunks, channels).
 template <class Layout, class T>
-__global__ void layer_norm_backward_slice_kernel(LayerNormBackward<T> p, std::int64_t chunk_rows,
-                                                 Real<T>* partial_weight, Real<T>* partial_bias) {
-  using Values = typename Layout::template Values<Real<T>>;
+__global__ void __launch_bounds__(kBlock, Layout::kBackwardBlocks)
+    layer_norm_backward_slice_kernel(LayerNormBackward<T> p, std::int64_t chunk_rows, float* partial_weight,
+                                     float* partial_bias) {
   const int channels = static_cast<int>(p.channels);
-  Values weight, sum_weight = {}, sum_bias = {};
-  Layout::load_parameters(channels, p.weight, weight);
-  const std::int64_t first = blockIdx.x * chunk_rows, last = min(p.rows, first + chunk_rows);
-  ComingRow<Layout, T> coming;
-  const auto fetch = [&](std::int64_t row) {
-    if (row < last) coming.fetch(channels, p.x, p.grad_y, p.mean, p.rstd, row);
-  };
-  fetch(first + threadIdx.x / kWarp);
-  for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
-    Values x, grad;
-    Layout::take(coming.x, x);
-    Layout::take(coming.grad_y, grad);
-    const Real<T> mean = coming.mean, rstd = coming.rstd;
-    fetch(row + kRowsPerBlock);
-    slice_gradient<Layout>(channels, weight, mean, rstd, x, grad, sum_weight, sum_bias);
-    Layout::store(channels, grad, p.grad_x + row * channels);
+  ChunkRows<Layout> at(p.rows, chunk_rows);
+  BackwardRow<Layout, T> coming;
+  coming.load(at.width(channels), channels, at.row, p.x, p.grad_y, p.mean, p.rstd);
+  typename Layout::template Share<float> weight;
+  Layout::load(channels, p.weight, weight);
+  typename Layout::Sums sum_weight = {}, sum_bias = {};
+  for (int step = 0; step < at.steps; ++step, at.next()) {
+    const BackwardRow<Layout, T> row = coming;
+    coming.load(at.width(channels, 1), channels, at.row + Layout::kGroups, p.x, p.grad_y, p.mean, p.rstd);
+    const SliceGradient<Layout, T> grad(channels, weight, row, sum_weight, sum_bias);
+    Layout::store(at.width(channels), p.grad_x + at.row * channels, [&](int k, int i) { return grad.at(k, i); });
   }
-  store_warp_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
-  store_warp_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
+  store_group_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
+  store_group_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
 }
 
 }  // namespace
@@ -78,11 +76,14 @@ __global__ void layer_norm_backward_slice_kernel(LayerNormBackward<T> p, std::in
 template <class T>
 void layer_norm_forward(const Stream& stream, const LayerNormForward<T>& p) {
   if (p.rows == 0) return;
-  const bool in_registers = vectors_fit<8>(8, p.x, p.y) && with_slice_layout(p.channels, [&]<class Layout>() {
-                              layer_norm_forward_slice_kernel<Layout>
-                                  <<<blocks_for(p.rows, kRowsPerBlock * kRowsPerWarp), kBlock, 0, native(stream)>>>(p);
-                              check_launch("layer_norm_forward");
-                            });
+  const bool in_registers =
+      vectors_fit<8>(8, p.x, p.y) && vectors_fit<4>(4, p.weight, p.bias) &&
+      with_slice_layout(p.channels, [&]<class Layout>() {
+        constexpr int kChunkRows = Layout::kGroups * kForwardSteps;
+        layer_norm_forward_slice_kernel<Layout><<<blocks_for(p.rows, kChunkRows), kBlock, 0, native(stream)>>>(
+            p, kChunkRows);
+        check_launch("layer_norm_forward");
+      });
   if (in_registers) return;
   layer_norm_forward_kernel<<<blocks_for(p.rows, kRowsPerBlock), kBlock, 0, native(stream)>>>(p);
   check_launch("layer_norm_forward");
@@ -92,7 +93,8 @@ template <class T>
 void layer_norm_backward(const Stream& stream, const LayerNormBackward<T>& p) {
   if (p.rows == 0) return;
   const bool in_registers =
-      vectors_fit<8>(8, p.x, p.grad_y, p.grad_x) && with_slice_layout(p.channels, [&]<class Layout>() {
+      vectors_fit<8>(8, p.x, p.grad_y, p.grad_x) && vectors_fit<4>(4, p.weight) &&
+      with_slice_layout(p.channels, [&]<class Layout>() {
         const NormGradientSums<Real<T>> sums(stream, p.rows, p.channels);
         layer_norm_backward_slice_kernel<Layout><<<sums.blocks(), kBlock, 0, native(stream)>>>(
             p, sums.chunk_rows(), sums.partial_weight(), sums.partial_bias());

@@ -56,82 +56,94 @@ __global__ void residual_norm_backward_kernel(std::int64_t rows, ResidualNormBac
 
 // ---- rows in registers ----------------------------------------------------------------------------------------------
 
-// A warp a row, 4 rows a warp: as above, with a weight.
+/// Drop path's scale of the sample that a row belongs to, drawn when the sample changes.
+template <class T>
+class SampleScale {
+ public:
+  __device__ __forceinline__ SampleScale(const DropPathSite& drop_path, std::int64_t rows_per_sample)
+      : drop_path_(drop_path), rows_per_sample_(rows_per_sample) {}
+
+  /// Of a row that is not before the one asked for last.
+  __device__ __forceinline__ Real<T> at(std::int64_t row) {
+    if (row >= end_) {
+      const std::int64_t sample = row / rows_per_sample_;
+      end_ = (sample + 1) * rows_per_sample_;
+      scale_ = scale_of<T>(drop_path_, sample);
+    }
+    return scale_;
+  }
+
+ private:
+  const DropPathSite& drop_path_;
+  std::int64_t rows_per_sample_, end_ = 0;
+  Real<T> scale_ = 0;
+};
+
+// Grid (chunks of rows); a group of lanes a row, by Layout: as above, with a weight.
 template <class Layout, class T>
-__global__ void residual_norm_forward_slice_kernel(std::int64_t rows, ResidualNormForward<T> p) {
-  using Values = typename Layout::template Values<Real<T>>;
+__global__ void __launch_bounds__(kBlock, Layout::kForwardBlocks)
+    residual_norm_forward_slice_kernel(std::int64_t rows, const __grid_constant__ ResidualNormForward<T> p,
+                                       std::int64_t chunk_rows) {
   const int channels = static_cast<int>(p.channels);
-  Values weight, bias;
-  Layout::load_parameters(channels, p.weight, weight);
-  Layout::load_parameters(channels, p.bias, bias);
-  const std::int64_t first = warp_row() * kRowsPerWarp, last = min(rows, first + kRowsPerWarp);
-  for (std::int64_t row = first; row < last; ++row) {
-    const std::int64_t at = row * channels;
-    const Real<T> scale = scale_of<T>(p.drop_path, row / p.rows_per_sample);
-    Values sum, branch;
-    Layout::load(channels, p.stream + at, sum);
-    Layout::load(channels, p.branch + at, branch);
+  ChunkRows<Layout> at(rows, chunk_rows);
+  typename Layout::template Share<T> coming_stream, coming_branch;
+  const auto load = [&](int ahead) {
+    const std::int64_t first = (at.row + ahead * Layout::kGroups) * channels;
+    Layout::load(at.width(channels, ahead), p.stream + first, coming_stream);
+    Layout::load(at.width(channels, ahead), p.branch + first, coming_branch);
+  };
+  load(0);
+  typename Layout::template Share<float> weight, bias;
+  Layout::load(channels, p.weight, weight);
+  Layout::load(channels, p.bias, bias);
+  SampleScale<T> scales(p.drop_path, p.rows_per_sample);
+  for (int step = 0; step < at.steps; ++step, at.next()) {
+    const float scale = scales.at(at.row);
+    // Rounded: backward normalises what is stored.
+    typename Layout::template Share<T> sum;
 #pragma unroll
     for (int k = 0; k < Layout::K; ++k) {
+      float numbers[Layout::N];
 #pragma unroll
-      for (int i = 0; i < Layout::N; ++i) {
-        // Rounded first: backward normalises what is stored.
-        sum[k][i] = to_real(from_real<T>(sum[k][i] + scale * branch[k][i]));
-      }
+      for (int i = 0; i < Layout::N; ++i) numbers[i] = coming_stream[k][i] + scale * coming_branch[k][i];
+      sum[k] = Vector<T, Layout::N>::of(numbers);
     }
-    Layout::store(channels, sum, p.stream_out + at);
-    normalize_slice<Layout>(channels, weight, bias, sum, p.mean + row, p.rstd + row);
-    Layout::store(channels, sum, p.y + at);
+    load(1);
+    const int width = at.width(channels);
+    Layout::store_share(width, sum, p.stream_out + at.row * channels);
+    write_normalized<Layout>(width, channels, at.row, sum, weight, bias, p.y, p.mean, p.rstd);
   }
 }
 
-// As above with a grad_y, and the first stage of the sums over rows. Grid (chunks of rows), 8 warps a block that take
-// every eighth row: partial_weight, partial_bias (chunks, channels).
+// As above with a grad_y, and the first stage of the sums over rows. Grid (chunks of rows); a group of lanes a row, by
+// Layout: partial_weight, partial_bias (chunks, channels).
 template <class Layout, class T>
-__global__ void residual_norm_backward_slice_kernel(std::int64_t rows, ResidualNormBackward<T> p,
-                                                    std::int64_t chunk_rows, Real<T>* partial_weight,
-                                                    Real<T>* partial_bias) {
-  using R = Real<T>;
-  using Values = typename Layout::template Values<R>;
+__global__ void __launch_bounds__(kBlock, Layout::kBackwardBlocks)
+    residual_norm_backward_slice_kernel(std::int64_t rows, const __grid_constant__ ResidualNormBackward<T> p,
+                                        std::int64_t chunk_rows, float* partial_weight, float* partial_bias) {
   const int channels = static_cast<int>(p.channels);
-  Values weight, sum_weight = {}, sum_bias = {};
-  Layout::load_parameters(channels, p.weight, weight);
-  const std::int64_t first = blockIdx.x * chunk_rows, last = min(rows, first + chunk_rows);
-  ComingRow<Layout, T> coming;
-  const auto fetch = [&](std::int64_t row) {
-    if (row < last) coming.fetch(channels, p.stream_out, p.grad_y, p.mean, p.rstd, row);
-  };
-  fetch(first + threadIdx.x / kWarp);
-  for (std::int64_t row = first + threadIdx.x / kWarp; row < last; row += kRowsPerBlock) {
-    const std::int64_t at = row * channels;
-    const R scale = scale_of<T>(p.drop_path, row / p.rows_per_sample);
-    Values x, grad;
-    Layout::take(coming.x, x);
-    Layout::take(coming.grad_y, grad);
-    const R mean = coming.mean, rstd = coming.rstd;
-    typename Layout::template Coming<T> grad_stream_out;
-    if (p.grad_stream_out) Layout::fetch(channels, p.grad_stream_out + at, grad_stream_out);
-    fetch(row + kRowsPerBlock);
-    slice_gradient<Layout>(channels, weight, mean, rstd, x, grad, sum_weight, sum_bias);
-    if (p.grad_stream_out) {
-      Layout::take(grad_stream_out, x);
-#pragma unroll
-      for (int k = 0; k < Layout::K; ++k) {
-#pragma unroll
-        for (int i = 0; i < Layout::N; ++i) grad[k][i] += x[k][i];
-      }
-    }
-    if (p.grad_stream) Layout::store(channels, grad, p.grad_stream + at);
-    if (!p.grad_branch) continue;
-#pragma unroll
-    for (int k = 0; k < Layout::K; ++k) {
-#pragma unroll
-      for (int i = 0; i < Layout::N; ++i) grad[k][i] *= scale;
-    }
-    Layout::store(channels, grad, p.grad_branch + at);
+  ChunkRows<Layout> at(rows, chunk_rows);
+  BackwardRow<Layout, T> coming;
+  coming.load(at.width(channels), channels, at.row, p.stream_out, p.grad_y, p.mean, p.rstd);
+  typename Layout::template Share<float> weight;
+  Layout::load(channels, p.weight, weight);
+  typename Layout::Sums sum_weight = {}, sum_bias = {};
+  SampleScale<T> scales(p.drop_path, p.rows_per_sample);
+  for (int step = 0; step < at.steps; ++step, at.next()) {
+    const int width = at.width(channels);
+    const std::int64_t first = at.row * channels;
+    const BackwardRow<Layout, T> row = coming;
+    typename Layout::template Share<T> grad_stream_out;
+    Layout::load(p.grad_stream_out ? width : 0, p.grad_stream_out + first, grad_stream_out);
+    coming.load(at.width(channels, 1), channels, at.row + Layout::kGroups, p.stream_out, p.grad_y, p.mean, p.rstd);
+    const SliceGradient<Layout, T> norm(channels, weight, row, sum_weight, sum_bias);
+    const auto total = [&](int k, int i) { return norm.at(k, i) + grad_stream_out[k][i]; };
+    const float scale = scales.at(at.row);
+    if (p.grad_stream) Layout::store(width, p.grad_stream + first, total);
+    if (p.grad_branch) Layout::store(width, p.grad_branch + first, [&](int k, int i) { return scale * total(k, i); });
   }
-  store_warp_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
-  store_warp_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
+  store_group_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
+  store_group_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
 }
 
 }  // namespace
@@ -141,10 +153,11 @@ void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p
   const std::int64_t rows = p.batch * p.rows_per_sample;
   if (rows == 0) return;
   const bool in_registers =
-      p.weight && vectors_fit<8>(8, p.stream, p.branch, p.stream_out, p.y) &&
+      p.weight && vectors_fit<8>(8, p.stream, p.branch, p.stream_out, p.y) && vectors_fit<4>(4, p.weight, p.bias) &&
       with_slice_layout(p.channels, [&]<class Layout>() {
-        residual_norm_forward_slice_kernel<Layout>
-            <<<blocks_for(rows, kRowsPerBlock * kRowsPerWarp), kBlock, 0, native(stream)>>>(rows, p);
+        constexpr int kChunkRows = Layout::kGroups * kForwardSteps;
+        residual_norm_forward_slice_kernel<Layout><<<blocks_for(rows, kChunkRows), kBlock, 0, native(stream)>>>(
+            rows, p, kChunkRows);
         check_launch("residual_norm_forward");
       });
   if (in_registers) return;
@@ -158,6 +171,7 @@ void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>&
   if (rows == 0) return;
   const bool in_registers =
       p.grad_y && vectors_fit<8>(8, p.stream_out, p.grad_y, p.grad_stream_out, p.grad_stream, p.grad_branch) &&
+      vectors_fit<4>(4, p.weight) &&
       with_slice_layout(p.channels, [&]<class Layout>() {
         const NormGradientSums<Real<T>> sums(stream, rows, p.channels);
         residual_norm_backward_slice_kernel<Layout><<<sums.blocks(), kBlock, 0, native(stream)>>>(
