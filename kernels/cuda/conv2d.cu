@@ -7,14 +7,14 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/image_conv.cuh"
 #include "kernels/cuda/vector.cuh"
 
 // y = x ∗ w + b with 3×3 windows, padding 1; the products and both gradients are cuDNN's, on channels-last maps. cuDNN
 // wants the weights channels last too: (out, 3, 3, in), packed from our (out, in, 3, 3) on the way in, and the gradient
 // unpacked on the way out. True float (CUDNN_FMA_MATH), deterministic algorithms only.
 //
-// An image's convolution, of 3 channels, is made here: there are 27 numbers under a sum, too few for what cuDNN has (577
-// µs for 128 images of 224 × 224 and 48 outputs, whose bytes take 64 µs, and a pass for the bias besides).
+// An image's convolution, of 3 channels, is not cuDNN's but kernels/cuda/image_conv.cuh's.
 namespace qm::cuda {
 namespace {
 
@@ -49,84 +49,6 @@ __global__ void conv2d_bias_kernel(std::int64_t count, std::int64_t out, const R
   load_vector<N>(y + i, v);
   for (int k = 0; k < N; ++k) v[k] += bias[o + k];
   store_vector<N>(v, y + i);
-}
-
-// ---- images ----------------------------------------------------------------------------------------------------------
-
-constexpr int kImageChannels = 3, kImageStride = 2;
-constexpr int kImagePixels = 4;  ///< of a row of the output, a thread
-
-/// Whether it is an image's convolution, in shapes that image_conv_kernel<N> takes.
-template <int N, class T>
-bool is_image_conv(const Conv2dForward<T>& p) {
-  const Conv2dShape& s = p.shape;
-  return s.in == kImageChannels && s.stride == kImageStride && s.out <= 256 && vectors_fit<N>(s.out, p.y);
-}
-
-// A thread kImagePixels neighbouring pixels of N neighbouring outputs; its neighbours the next outputs of these. In
-// shared memory the weights (9 · 3, out). x, weight, bias, y as in kernels/conv2d.h, at most 256 outputs.
-template <int N, class T>
-__global__ void image_conv_kernel(Conv2dForward<T> p) {
-  using R = Real<T>;
-  constexpr int kIn = kImageChannels, kColumns = (kImagePixels - 1) * kImageStride + 3;
-  extern __shared__ __align__(16) char memory[];
-  R* const weights = reinterpret_cast<R*>(memory);
-  const Conv2dShape& s = p.shape;
-  const int out = static_cast<int>(s.out), width = static_cast<int>(s.width);
-  for (int i = threadIdx.x; i < 9 * kIn * out; i += blockDim.x) {
-    const int o = i % out, k = i / out / kIn, c = i / out % kIn;
-    weights[i] = p.weight[(o * kIn + c) * 9 + k];
-  }
-  __syncthreads();
-
-  const int out_width = static_cast<int>(s.out_width()), in_row = static_cast<int>(ceil_div(out_width, kImagePixels));
-  const std::int64_t thread = global_thread(), place = thread / (out / N), line = place / in_row;
-  const int o = static_cast<int>(thread % (out / N)) * N, j = static_cast<int>(place % in_row) * kImagePixels;
-  const std::int64_t image = line / s.out_height();
-  const int i = static_cast<int>(line % s.out_height());
-  if (image >= s.batch) return;
-
-  R sum[kImagePixels][N];
-  for (int pixel = 0; pixel < kImagePixels; ++pixel) {
-    for (int n = 0; n < N; ++n) sum[pixel][n] = p.bias ? p.bias[o + n] : R(0);
-  }
-  for (int ki = 0; ki < 3; ++ki) {
-    const int row = i * kImageStride + ki - 1;
-    if (row < 0 || row >= s.height) continue;
-    const T* const x = p.x + (image * s.height + row) * width * kIn;
-    R value[kColumns][kIn];
-#pragma unroll
-    for (int t = 0; t < kColumns; ++t) {
-      const int column = j * kImageStride + t - 1;
-      for (int c = 0; c < kIn; ++c) value[t][c] = column >= 0 && column < width ? to_real(x[column * kIn + c]) : R(0);
-    }
-#pragma unroll
-    for (int kj = 0; kj < 3; ++kj) {
-#pragma unroll
-      for (int c = 0; c < kIn; ++c) {
-        R weight[N];
-        load_vector<N>(weights + ((ki * 3 + kj) * kIn + c) * out + o, weight);
-#pragma unroll
-        for (int pixel = 0; pixel < kImagePixels; ++pixel) {
-          for (int n = 0; n < N; ++n) sum[pixel][n] += weight[n] * value[pixel * kImageStride + kj][c];
-        }
-      }
-    }
-  }
-  T* const y = p.y + (line * out_width + j) * out + o;
-#pragma unroll
-  for (int pixel = 0; pixel < kImagePixels; ++pixel) {
-    if (j + pixel < out_width) store_vector<N>(sum[pixel], y + pixel * out);
-  }
-}
-
-template <int N, class T>
-void image_conv(const Stream& stream, const Conv2dForward<T>& p) {
-  const Conv2dShape& s = p.shape;
-  const std::int64_t places = s.batch * s.out_height() * ceil_div(s.out_width(), kImagePixels);
-  const auto bytes = static_cast<std::size_t>(9 * kImageChannels * s.out) * sizeof(Real<T>);
-  image_conv_kernel<N><<<blocks_for(places * (s.out / N)), kBlock, bytes, native(stream)>>>(p);
-  check_launch("image_conv");
 }
 
 // ---- cuDNN -----------------------------------------------------------------------------------------------------------
@@ -332,6 +254,9 @@ template <class T>
 void conv2d_backward(const Stream& stream, const Conv2dBackward<T>& p) {
   const Conv2dShape& s = p.shape;
   if (s.batch == 0) return;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (is_image_conv(p)) return image_conv_backward(stream, p);
+  }
   const Scratch<T> weight(stream, s.out * 9 * s.in);
   Cudnn::on(stream.device).with<T>(stream, s, [&](cudnnHandle_t handle, const Convolution& convolution) {
     if (p.grad_x) {

@@ -21,7 +21,7 @@ constexpr int kRows = 2;   ///< of the map that a thread walks at once
 constexpr int kSpan = 28;  ///< pixels of a row that a thread of the per-pixel kernels walks
 
 /// The window around kRows pixels, one below the other, of N channels of one image; 0 outside the map. Columns take
-/// turns in three slots; the column after them is on its way, and not touched before it is wanted.
+/// turns in three slots; the three after them are on their way, and not touched before they are wanted.
 template <int N, class T>
 class Window {
  public:
@@ -40,17 +40,20 @@ class Window {
   /// body(j, left) for the pixels of columns [first, last); `left` is the slot of column j − 1, known when compiled.
   template <class Body>
   __device__ __forceinline__ void walk(int first, int last, Body body) {
-    fetch(first - 1);
-    arrive(0);
-    fetch(first);
-    arrive(1);
-    fetch(first + 1);
+#pragma unroll
+    for (int slot = 0; slot < 3; ++slot) fetch(first - 1 + slot, slot);
+#pragma unroll
+    for (int slot = 0; slot < 2; ++slot) {
+      arrive(slot);
+      fetch(first + 2 + slot, slot);
+    }
     for (int j = first; j < last; j += 3) {
 #pragma unroll
       for (int left = 0; left < 3; ++left) {
         if (j + left >= last) break;
-        arrive((left + 2) % 3);
-        fetch(j + left + 2);
+        const int right = (left + 2) % 3;  // the slot of column j + left + 1
+        arrive(right);
+        fetch(j + left + 4, right);
         body(j + left, left);
       }
     }
@@ -62,25 +65,25 @@ class Window {
   }
 
  private:
-  __device__ __forceinline__ void fetch(int j) {
+  __device__ __forceinline__ void fetch(int j, int slot) {
     const bool inside = j >= 0 && j < width_;
     const int offset = j * channels_;
 #pragma unroll
     for (int r = 0; r < kRows + 2; ++r) {
-      coming_[r] = line_[r] && inside ? Vector<T, N>::load(line_[r] + offset) : Vector<T, N>();
+      coming_[slot][r] = line_[r] && inside ? Vector<T, N>::load(line_[r] + offset) : Vector<T, N>();
     }
   }
   __device__ __forceinline__ void arrive(int slot) {
 #pragma unroll
     for (int r = 0; r < kRows + 2; ++r) {
 #pragma unroll
-      for (int c = 0; c < N; ++c) value_[r][slot][c] = coming_[r][c];
+      for (int c = 0; c < N; ++c) value_[r][slot][c] = coming_[slot][r][c];
     }
   }
 
   int width_, channels_;
   const T* line_[kRows + 2];
-  Vector<T, N> coming_[kRows + 2];
+  Vector<T, N> coming_[3][kRows + 2];
   R value_[kRows + 2][3][N];
 };
 

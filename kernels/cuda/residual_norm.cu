@@ -54,6 +54,52 @@ __global__ void residual_norm_backward_kernel(std::int64_t rows, ResidualNormBac
   }
 }
 
+// ---- without a LayerNorm --------------------------------------------------------------------------------------------
+
+constexpr int kWide = 8;     ///< numbers of a vector
+constexpr int kVectors = 4;  ///< of a thread
+
+/// body(first number) for the vectors of a thread of grid (samples, parts of a sample).
+template <class Body>
+__device__ __forceinline__ void for_vectors_of_sample(std::int64_t sample_size, Body body) {
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * kBlock * kVectors + threadIdx.x;
+#pragma unroll
+  for (int k = 0; k < kVectors; ++k) {
+    const std::int64_t first = (begin + k * kBlock) * kWide;
+    if (first < sample_size) body(blockIdx.x * sample_size + first);
+  }
+}
+
+dim3 grid_of_samples(std::int64_t batch, std::int64_t sample_size) {
+  return dim3(static_cast<unsigned int>(batch), blocks_for(sample_size, kBlock * kVectors * kWide));
+}
+
+// stream' = stream + s branch. Grid (samples, parts of a sample): stream, branch, stream_out (samples, sample_size).
+template <class T>
+__global__ void residual_add_forward_kernel(std::int64_t sample_size, ResidualNormForward<T> p) {
+  const float scale = scale_of<T>(p.drop_path, blockIdx.x);
+  for_vectors_of_sample(sample_size, [&](std::int64_t at) {
+    const auto stream = Vector<T, kWide>::load(p.stream + at), branch = Vector<T, kWide>::load(p.branch + at);
+    float sum[kWide];
+    for (int i = 0; i < kWide; ++i) sum[i] = stream[i] + scale * branch[i];
+    store_vector<kWide>(sum, p.stream_out + at);
+  });
+}
+
+// grad_stream = G, grad_branch = s G, each unless null. Grid (samples, parts of a sample): (samples, sample_size) each.
+template <class T>
+__global__ void residual_add_backward_kernel(std::int64_t sample_size, ResidualNormBackward<T> p) {
+  const float scale = scale_of<T>(p.drop_path, blockIdx.x);
+  for_vectors_of_sample(sample_size, [&](std::int64_t at) {
+    const auto total = Vector<T, kWide>::load(p.grad_stream_out + at);
+    if (p.grad_stream) total.store(p.grad_stream + at);
+    if (!p.grad_branch) return;
+    float scaled[kWide];
+    for (int i = 0; i < kWide; ++i) scaled[i] = scale * total[i];
+    store_vector<kWide>(scaled, p.grad_branch + at);
+  });
+}
+
 // ---- rows in registers ----------------------------------------------------------------------------------------------
 
 /// Drop path's scale of the sample that a row belongs to, drawn when the sample changes.
@@ -150,8 +196,12 @@ __global__ void __launch_bounds__(kBlock, Layout::kBackwardBlocks)
 
 template <class T>
 void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p) {
-  const std::int64_t rows = p.batch * p.rows_per_sample;
+  const std::int64_t rows = p.batch * p.rows_per_sample, sample_size = p.rows_per_sample * p.channels;
   if (rows == 0) return;
+  if (!p.weight && vectors_fit<kWide>(sample_size, p.stream, p.branch, p.stream_out)) {
+    residual_add_forward_kernel<<<grid_of_samples(p.batch, sample_size), kBlock, 0, native(stream)>>>(sample_size, p);
+    return check_launch("residual_add_forward");
+  }
   const bool in_registers =
       p.weight && vectors_fit<8>(8, p.stream, p.branch, p.stream_out, p.y) && vectors_fit<4>(4, p.weight, p.bias) &&
       with_slice_layout(p.channels, [&]<class Layout>() {
@@ -167,8 +217,12 @@ void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p
 
 template <class T>
 void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>& p) {
-  const std::int64_t rows = p.batch * p.rows_per_sample;
+  const std::int64_t rows = p.batch * p.rows_per_sample, sample_size = p.rows_per_sample * p.channels;
   if (rows == 0) return;
+  if (!p.grad_y && vectors_fit<kWide>(sample_size, p.grad_stream_out, p.grad_stream, p.grad_branch)) {
+    residual_add_backward_kernel<<<grid_of_samples(p.batch, sample_size), kBlock, 0, native(stream)>>>(sample_size, p);
+    return check_launch("residual_add_backward");
+  }
   const bool in_registers =
       p.grad_y && vectors_fit<8>(8, p.stream_out, p.grad_y, p.grad_stream_out, p.grad_stream, p.grad_branch) &&
       vectors_fit<4>(4, p.weight) &&

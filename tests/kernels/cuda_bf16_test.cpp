@@ -35,9 +35,11 @@ constexpr double kRounded = 1.0 / 256;
 struct Input {
   Tensor values;
   bool activation;  ///< bfloat16 in the run in bf16; parameters stay float
+  bool wants_gradient = true;
 };
 Input activation(const Tensor& values) { return {values, true}; }
 Input parameter(const Tensor& values) { return {values, false}; }
+Input image(const Tensor& values) { return {values, true, false}; }
 
 using Tensors = std::vector<Tensor>;
 using Op = std::function<Tensors(const Tensors& inputs)>;
@@ -55,7 +57,7 @@ std::vector<Result> run(const Op& op, const std::vector<Input>& inputs, DType ac
   Tensors leaves;
   for (const Input& input : inputs) {
     leaves.push_back(rounded_to_bf16(input.values).to(input.activation ? activations : DType::kFloat32).to(kGpu));
-    leaves.back().set_requires_grad();
+    if (input.wants_gradient) leaves.back().set_requires_grad();
   }
   Tape tape;
   Tensors outputs;
@@ -71,7 +73,7 @@ std::vector<Result> run(const Op& op, const std::vector<Input>& inputs, DType ac
   }
   tape.backward(outputs, grads);
   for (std::size_t i = 0; i < leaves.size(); ++i) {
-    results.push_back({concat("gradient ", i), doubles_of(leaves[i].grad())});
+    if (inputs[i].wants_gradient) results.push_back({concat("gradient ", i), doubles_of(leaves[i].grad())});
   }
   return results;
 }
@@ -120,6 +122,20 @@ TEST(gpu, bf16_conv2d) {
   }
 }
 
+/// Of images, which want no gradient, for every width of the products and with rows that end within a group of pixels.
+TEST(gpu, bf16_conv2d_of_images) {
+  QM_NEEDS_GPU();
+  const std::vector<std::array<std::int64_t, 4>> sizes{{1, 1, 2, 8},    {2, 5, 6, 16},    {3, 32, 32, 24}, {2, 33, 34, 32},
+                                                       {2, 64, 66, 40}, {2, 224, 224, 48}, {1, 31, 62, 64}, {5, 96, 130, 56},
+                                                       {2, 10, 31, 24}, {2, 10, 32, 72}};
+  for (const auto [batch, height, width, out] : sizes) {
+    expect_twins(concat("conv2d of images ", batch, " x ", height, "x", width, " to ", out),
+                 [](const Tensors& t) { return Tensors{conv2d(t[0], t[1], t[2], 2)}; },
+                 {image(random_tensor({batch, height, width, 3}, 1)), parameter(random_tensor({out, 3, 3, 3}, 2)),
+                  parameter(random_tensor({out}, 3))});
+  }
+}
+
 TEST(gpu, bf16_depthwise_conv_silu) {
   QM_NEEDS_GPU();
   const std::vector<std::array<std::int64_t, 6>> sizes{
@@ -136,7 +152,8 @@ TEST(gpu, bf16_depthwise_conv_silu) {
 
 const std::vector<std::array<std::int64_t, 2>> kMatrices{{1, 2},    {1, 33},  {7, 31},   {8, 32},    {65, 96},
                                                          {512, 48}, {513, 40}, {1000, 130}, {9, 1536}, {40, 768},
-                                                         {70, 192}, {33, 384}, {20, 512}, {9, 1024}};
+                                                         {70, 192}, {33, 384}, {20, 512}, {9, 1024},
+                                                         {700, 24}, {300, 64}, {65, 128}, {31, 256}};
 
 TEST(gpu, bf16_element_wise) {
   QM_NEEDS_GPU();

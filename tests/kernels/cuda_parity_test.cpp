@@ -137,7 +137,8 @@ class NoiseRecord {
 /// Rows and channels: few, and around warps, blocks and the chunks of a two-stage sum. At least two channels: LayerNorm
 /// of one has no variance, and multiplies rounding errors by 1/√ε = 316.
 const std::vector<std::array<std::int64_t, 2>> kMatrices{
-    {1, 2}, {1, 33}, {3, 2}, {7, 31}, {8, 32}, {65, 96}, {512, 5}, {513, 40}, {1000, 130}, {33000, 3}, {9, 1536}};
+    {1, 2}, {1, 33}, {3, 2}, {7, 31}, {8, 32}, {65, 96}, {512, 5}, {513, 40}, {1000, 130}, {33000, 3}, {9, 1536},
+    {700, 24}, {300, 64}, {65, 128}, {70, 192}, {31, 256}, {35, 384}, {20, 512}, {15, 768}, {9, 1024}};
 
 // ---- products, convolutions ------------------------------------------------------------------------------------------
 
