@@ -25,8 +25,8 @@ struct RowChunks {
   static dim3 block() { return dim3(kColumns, kRowLanes); }
 };
 
-/// At most 512 chunks, which one block of the second stage adds, of at least `least` rows.
-inline RowChunks row_chunks(std::int64_t rows, std::int64_t least = 64) {
+/// At most 512 chunks, which the second stage adds in one go, of at least `least` rows.
+inline RowChunks row_chunks(std::int64_t rows, std::int64_t least = 48) {
   const std::int64_t each = std::max(least, ceil_div(rows, 512));
   return {each, ceil_div(rows, each)};
 }

@@ -14,7 +14,7 @@
 // wants the weights channels last too: (out, 3, 3, in), packed from our (out, in, 3, 3) on the way in, and the gradient
 // unpacked on the way out. True float (CUDNN_FMA_MATH), deterministic algorithms only.
 //
-// An image's convolution, of 3 channels, is not cuDNN's but kernels/cuda/image_conv.cuh's.
+// In bfloat16 an image's convolution, of 3 channels, is not cuDNN's but kernels/cuda/image_conv.cuh's.
 namespace qm::cuda {
 namespace {
 
@@ -235,14 +235,16 @@ template <class T>
 void conv2d_forward(const Stream& stream, const Conv2dForward<T>& p) {
   const Conv2dShape& s = p.shape;
   if (s.batch == 0) return;
-  constexpr int kWide = 16 / sizeof(T);
-  if (is_image_conv<kWide>(p)) return image_conv<kWide>(stream, p);
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    if (is_image_conv(s, p.x, p.y)) return image_conv_forward(stream, p);
+  }
   const Scratch<T> weight(stream, s.out * 9 * s.in);
   pack(stream, s, p.weight, weight.data());
   Cudnn::on(stream.device).with<T>(stream, s, [&](cudnnHandle_t handle, const Convolution& convolution) {
     convolution.forward(handle, stream, p.x, weight.data(), p.y);
   });
   if (!p.bias) return;
+  constexpr int kWide = 16 / sizeof(T);
   if (vectors_fit<kWide>(s.out, p.y)) {
     add_bias<kWide>(stream, p);
   } else {
@@ -255,7 +257,7 @@ void conv2d_backward(const Stream& stream, const Conv2dBackward<T>& p) {
   const Conv2dShape& s = p.shape;
   if (s.batch == 0) return;
   if constexpr (std::is_same_v<T, bfloat16>) {
-    if (is_image_conv(p)) return image_conv_backward(stream, p);
+    if (!p.grad_x && is_image_conv(s, p.x, p.grad_y)) return image_conv_backward(stream, p);
   }
   const Scratch<T> weight(stream, s.out * 9 * s.in);
   Cudnn::on(stream.device).with<T>(stream, s, [&](cudnnHandle_t handle, const Convolution& convolution) {

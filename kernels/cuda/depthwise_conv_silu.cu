@@ -8,7 +8,7 @@
 //
 // Backward, with gv = grad_y σ(v) (1 + v (1 − σ(v))) inside the map:
 //   grad_x[b, i, j, d]  = Σ_{ki, kj} w[d, ki, kj] gv[b, i − ki + 1, j − kj + 1, d]
-//   grad_w[d, ki, kj]  += Σ_{b, i, j} gv[b, i, j, d] x[b, i + ki − 1, j + kj − 1, d]
+//   grad_w[d, ki, kj]  += Σ_{b, i, j} gv[b, i − ki + 1, j − kj + 1, d] x[b, i, j, d]
 //
 // A thread keeps the nine weights of N neighbouring channels and walks along two rows of the map, so every step of the
 // forward pass reads four new vectors for two pixels; neighbouring threads hold neighbouring channels. Backward makes gv
@@ -237,22 +237,22 @@ class BackwardWalk {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           for (int c = 0; c < N; ++c) {
-            weight_sum_[3 * ki + kj][c] += gradient_[r + 1][at][c] * x_[r + ki][after][c];
+            weight_sum_[3 * ki + kj][c] += gradient_[r + 2 - ki][at][c] * x_[r][after][c];
             grad_x[r][c] += weight[c] * gradient_[r + 2 - ki][at][c];
           }
         }
       }
     }
 #pragma unroll
-    for (int r = 0; r < kGradients; ++r) x_[r][slot] = column.x[r + 1];
+    for (int r = 0; r < kRows; ++r) x_[r][slot] = column.x[r + 2];
   }
 
   /// Before another walk.
   __device__ __forceinline__ void begin() {
 #pragma unroll
     for (int slot = 0; slot < 3; ++slot) {
+      for (int r = 0; r < kRows; ++r) x_[r][slot] = Vector<T, N>();
       for (int r = 0; r < kGradients; ++r) {
-        x_[r][slot] = Vector<T, N>();
         for (int c = 0; c < N; ++c) v_[r][slot][c] = gradient_[r][slot][c] = 0;
       }
     }
@@ -261,7 +261,7 @@ class BackwardWalk {
   __device__ __forceinline__ R weight_sum(int tap, int c) const { return weight_sum_[tap][c]; }
 
  private:
-  Vector<T, N> x_[kGradients][3];
+  Vector<T, N> x_[kRows][3];
   R v_[kGradients][3][N];         ///< so far
   R gradient_[kGradients][3][N];  ///< gv
   R weight_sum_[9][N] = {};       ///< of all walks
