@@ -48,8 +48,23 @@ __global__ void add_column_sums_kernel(std::int64_t rows, std::int64_t width, co
   if (i == 0 && first + j < width) total[first + j] += sum;
 }
 
+// The same for a few long rows. A thread a column: x (rows, width), total (width).
+template <class T>
+__global__ void add_rows_kernel(std::int64_t rows, std::int64_t width, const T* x, Real<T>* total) {
+  const std::int64_t column = global_thread();
+  if (column >= width) return;
+  Real<T> sum = 0;
+#pragma unroll 8
+  for (std::int64_t row = 0; row < rows; ++row) sum += to_real(x[row * width + column]);
+  total[column] += sum;
+}
+
 template <class T>
 void add_in_one_stage(const Stream& stream, std::int64_t rows, std::int64_t width, const T* x, Real<T>* total) {
+  if (rows < kTile && width > 1 << 16) {
+    add_rows_kernel<<<blocks_for(width), kBlock, 0, native(stream)>>>(rows, width, x, total);
+    return check_launch("add_rows");
+  }
   add_column_sums_kernel<<<blocks_for(width, kTile), dim3(kTile, kTile), 0, native(stream)>>>(rows, width, x, total);
   check_launch("add_column_sums");
 }
