@@ -11,7 +11,7 @@ OpCost cost_of(const LayerNormForward<T>& p) {
 }
 template <class T>
 OpCost cost_of(const LayerNormBackward<T>& p) {
-  return {.bytes = 3.0 * static_cast<double>(p.rows * p.channels) * sizeof(T)};
+  return {.bytes = (p.grad_x_adds ? 4.0 : 3.0) * static_cast<double>(p.rows * p.channels) * sizeof(T)};
 }
 
 }  // namespace

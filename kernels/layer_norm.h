@@ -2,7 +2,7 @@
 //
 //   x (rows, channels), γ, β (channels)  →  y (rows, channels); saved: mean, rstd (rows)
 // Backward, with n = (x − μ) rstd and g = grad_y γ:
-//   grad_x = rstd · (g − mean_c(g) − n · mean_c(g n))     assigned
+//   grad_x = rstd · (g − mean_c(g) − n · mean_c(g n))     assigned, or accumulated where grad_x_adds
 //   grad_γ += Σ_rows grad_y n,  grad_β += Σ_rows grad_y   accumulated
 #pragma once
 
@@ -35,6 +35,7 @@ struct LayerNormBackward {
   const Real<T>* rstd;
   const T* grad_y;
   T* grad_x;
+  bool grad_x_adds;
   Real<T>* grad_weight;
   Real<T>* grad_bias;
 };

@@ -23,10 +23,13 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   });
 
   Tape::record("layer_norm", {x, weight, bias}, {y}, [=](Backward& grad) {
+    const Backward::Sum grad_x = grad.needs(0) ? grad.sum(0) : Backward::Sum{grad.assign(0), false};
     visit_activation(x.dtype(), "layer_norm", [&]<class T>() {
       layer_norm_backward<T>(x.stream(), {.rows = rows, .channels = channels, .x = x.data<T>(),
-                                          .weight = weight.data<Real<T>>(), .mean = mean.data<Real<T>>(), .rstd = rstd.data<Real<T>>(),
-                                          .grad_y = grad.grad_output(0).data<T>(), .grad_x = grad.assign(0).data<T>(),
+                                          .weight = weight.data<Real<T>>(), .mean = mean.data<Real<T>>(),
+                                          .rstd = rstd.data<Real<T>>(),
+                                          .grad_y = grad.grad_output(0).data<T>(), .grad_x = grad_x.grad.data<T>(),
+                                          .grad_x_adds = grad_x.adds,
                                           .grad_weight = grad.needs(1) ? grad.accumulate(1).data<Real<T>>() : nullptr,
                                           .grad_bias = grad.needs(2) ? grad.accumulate(2).data<Real<T>>() : nullptr});
     });

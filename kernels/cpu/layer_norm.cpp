@@ -22,7 +22,7 @@ void layer_norm_backward(const LayerNormBackward<T>& p) {
     for (std::int64_t row = first; row < last; ++row) {
       const std::int64_t at = row * p.channels;
       normalize_row_backward(p.channels, p.x + at, p.weight, p.mean[row], p.rstd[row], p.grad_y + at, p.grad_x + at,
-                             partial, partial + p.channels);
+                             p.grad_x_adds, partial, partial + p.channels);
     }
   });
   add_norm_gradients(p.channels, sums.data(), p.grad_weight, p.grad_bias);

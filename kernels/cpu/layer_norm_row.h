@@ -22,10 +22,10 @@ inline void normalize_row(std::int64_t channels, const T* x, const T* weight, co
   for (std::int64_t c = 0; c < channels; ++c) y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
 }
 
-/// grad_x is assigned; grad_weight and grad_bias are added to.
+/// grad_x is assigned, or added to where `grad_x_adds`; grad_weight and grad_bias are added to.
 template <class T>
 inline void normalize_row_backward(std::int64_t channels, const T* x, const T* weight, T mean, T rstd, const T* grad_y,
-                                   T* grad_x, T* grad_weight, T* grad_bias) {
+                                   T* grad_x, bool grad_x_adds, T* grad_weight, T* grad_bias) {
   T sum_g = 0, sum_gn = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gn)
   for (std::int64_t c = 0; c < channels; ++c) {
@@ -41,7 +41,8 @@ inline void normalize_row_backward(std::int64_t channels, const T* x, const T* w
 #pragma omp simd
   for (std::int64_t c = 0; c < channels; ++c) {
     const T normalized = (x[c] - mean) * rstd;
-    grad_x[c] = rstd * (grad_y[c] * weight[c] - mean_g - normalized * mean_gn);
+    const T before = grad_x_adds ? grad_x[c] : T(0);
+    grad_x[c] = before + rstd * (grad_y[c] * weight[c] - mean_g - normalized * mean_gn);
   }
 }
 

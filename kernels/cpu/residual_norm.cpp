@@ -38,7 +38,7 @@ void residual_norm_backward(const ResidualNormBackward<T>& p) {
       const std::int64_t at = row * p.channels;
       if (p.grad_y) {
         normalize_row_backward(p.channels, p.stream_out + at, p.weight, p.mean[row], p.rstd[row], p.grad_y + at,
-                               total.data(), partial, partial + p.channels);
+                               total.data(), false, partial, partial + p.channels);
       }
       if (p.grad_stream_out) {
 #pragma omp simd

@@ -31,9 +31,14 @@ __global__ void column_sum_kernel(std::int64_t rows, std::int64_t chunk_rows, Ve
 
 constexpr int kTile = 32;  ///< columns of a block of the second stage, and its row lanes
 
-// total[c] += Σ_rows x[row, c]. Grid (columns / 32), block (32 columns, 32 row lanes): x (rows, width), total (width).
+// total[c] += Σ_rows x[row, c]. Grid (columns / 32, matrices), block (32 columns, 32 row lanes): x (matrices, rows,
+// width); first_total, second_total (width), may be null.
 template <class T>
-__global__ void add_column_sums_kernel(std::int64_t rows, std::int64_t width, const T* x, Real<T>* total) {
+__global__ void add_column_sums_kernel(std::int64_t rows, std::int64_t width, const T* x, Real<T>* first_total,
+                                       Real<T>* second_total) {
+  Real<T>* const total = blockIdx.y == 0 ? first_total : second_total;
+  if (!total) return;
+  x += blockIdx.y * rows * width;
   __shared__ Real<T> lanes[kTile][kTile + 1];
   const int i = static_cast<int>(threadIdx.x), j = static_cast<int>(threadIdx.y);
   const std::int64_t first = std::int64_t{blockIdx.x} * kTile;
@@ -65,7 +70,8 @@ void add_in_one_stage(const Stream& stream, std::int64_t rows, std::int64_t widt
     add_rows_kernel<<<blocks_for(width), kBlock, 0, native(stream)>>>(rows, width, x, total);
     return check_launch("add_rows");
   }
-  add_column_sums_kernel<<<blocks_for(width, kTile), dim3(kTile, kTile), 0, native(stream)>>>(rows, width, x, total);
+  add_column_sums_kernel<<<blocks_for(width, kTile), dim3(kTile, kTile), 0, native(stream)>>>(
+      rows, width, x, total, static_cast<Real<T>*>(nullptr));
   check_launch("add_column_sums");
 }
 
@@ -95,6 +101,14 @@ void add_column_sums(const Stream& stream, std::int64_t rows, std::int64_t width
   }
   sum_chunks<1>(stream, chunks, rows, width, x, partial.data());
   add_in_one_stage(stream, chunks.count, width, partial.data(), total);
+}
+
+void add_column_sums_of_two(const Stream& stream, std::int64_t rows, std::int64_t width, const float* x, float* first,
+                            float* second) {
+  if (rows == 0 || width == 0 || (!first && !second)) return;
+  const dim3 grid(blocks_for(width, kTile), 2);
+  add_column_sums_kernel<<<grid, dim3(kTile, kTile), 0, native(stream)>>>(rows, width, x, first, second);
+  check_launch("add_column_sums");
 }
 
 template void add_column_sums(const Stream&, std::int64_t, std::int64_t, const float*, float*);

@@ -97,4 +97,8 @@ __device__ __forceinline__ void store_lane_sums(const VectorColumns& v, const R 
 template <class T>
 void add_column_sums(const Stream& stream, std::int64_t rows, std::int64_t width, const T* x, Real<T>* total);
 
+/// The same of the two halves of x (2, rows, width), each into its own total unless that is null; at most 512 rows.
+void add_column_sums_of_two(const Stream& stream, std::int64_t rows, std::int64_t width, const float* x, float* first,
+                            float* second);
+
 }  // namespace qm::cuda

@@ -23,7 +23,10 @@ __global__ void layer_norm_backward_kernel(LayerNormBackward<T> p) {
   if (row >= p.rows) return;
   const std::int64_t at = row * p.channels;
   const RowGradient<T> grad(p.channels, p.x + at, p.weight, p.mean[row], p.rstd[row], p.grad_y + at);
-  for (std::int64_t c = threadIdx.x % kWarp; c < p.channels; c += kWarp) p.grad_x[at + c] = from_real<T>(grad.at(c));
+  for (std::int64_t c = threadIdx.x % kWarp; c < p.channels; c += kWarp) {
+    const Real<T> before = p.grad_x_adds ? to_real(p.grad_x[at + c]) : Real<T>(0);
+    p.grad_x[at + c] = from_real<T>(before + grad.at(c));
+  }
 }
 
 // ---- rows in registers ----------------------------------------------------------------------------------------------
@@ -63,9 +66,12 @@ __global__ void __launch_bounds__(kBlock, Layout::kBackwardBlocks)
   typename Layout::Sums sum_weight = {}, sum_bias = {};
   for (int step = 0; step < at.steps; ++step, at.next()) {
     const BackwardRow<Layout, T> row = coming;
+    T* const grad_x = p.grad_x + at.row * channels;
+    typename Layout::template Share<T> before;
+    Layout::load(p.grad_x_adds ? at.width(channels) : 0, grad_x, before);
     coming.load(at.width(channels, 1), channels, at.row + Layout::kGroups, p.x, p.grad_y, p.mean, p.rstd);
     const SliceGradient<Layout, T> grad(channels, weight, row, sum_weight, sum_bias);
-    Layout::store(at.width(channels), p.grad_x + at.row * channels, [&](int k, int i) { return grad.at(k, i); });
+    Layout::store(at.width(channels), grad_x, [&](int k, int i) { return before[k][i] + grad.at(k, i); });
   }
   store_group_sums<Layout>(channels, sum_weight, partial_weight + blockIdx.x * p.channels);
   store_group_sums<Layout>(channels, sum_bias, partial_bias + blockIdx.x * p.channels);
@@ -95,7 +101,7 @@ void layer_norm_backward(const Stream& stream, const LayerNormBackward<T>& p) {
   const bool in_registers =
       vectors_fit<8>(8, p.x, p.grad_y, p.grad_x) && vectors_fit<4>(4, p.weight) &&
       with_slice_layout(p.channels, [&]<class Layout>() {
-        const NormGradientSums<Real<T>> sums(stream, p.rows, p.channels);
+        const NormGradientSums sums(stream, p.rows, p.channels);
         layer_norm_backward_slice_kernel<Layout><<<sums.blocks(), kBlock, 0, native(stream)>>>(
             p, sums.chunk_rows(), sums.partial_weight(), sums.partial_bias());
         check_launch("layer_norm_backward");

@@ -99,35 +99,32 @@ __global__ void norm_gradient_kernel(std::int64_t rows, std::int64_t chunk_rows,
 }
 
 /// The two stages of the sums over rows for γ and β.
-template <class R>
 class NormGradientSums {
  public:
   NormGradientSums(const Stream& stream, std::int64_t rows, std::int64_t channels)
       : stream_(stream),
         channels_(channels),
         chunks_(row_chunks(rows)),
-        partial_weight_(stream, chunks_.count * channels),
-        partial_bias_(stream, chunks_.count * channels) {}
+        partial_(stream, 2 * chunks_.count * channels) {}
 
   const RowChunks& chunks() const { return chunks_; }
   unsigned int blocks() const { return static_cast<unsigned int>(chunks_.count); }
   std::int64_t chunk_rows() const { return chunks_.rows; }
 
   /// What the first stage fills: (chunks, channels) each.
-  R* partial_weight() const { return partial_weight_.data(); }
-  R* partial_bias() const { return partial_bias_.data(); }
+  float* partial_weight() const { return partial_.data(); }
+  float* partial_bias() const { return partial_.data() + chunks_.count * channels_; }
 
   /// The second stage: grad_weight += Σ, grad_bias += Σ; each unless null.
-  void add_to(R* grad_weight, R* grad_bias) const {
-    if (grad_weight) add_column_sums(stream_, chunks_.count, channels_, partial_weight(), grad_weight);
-    if (grad_bias) add_column_sums(stream_, chunks_.count, channels_, partial_bias(), grad_bias);
+  void add_to(float* grad_weight, float* grad_bias) const {
+    add_column_sums_of_two(stream_, chunks_.count, channels_, partial_.data(), grad_weight, grad_bias);
   }
 
  private:
   const Stream& stream_;
   std::int64_t channels_;
   RowChunks chunks_;
-  Scratch<R> partial_weight_, partial_bias_;
+  Scratch<float> partial_;
 };
 
 /// grad_weight += Σ grad_y n, grad_bias += Σ grad_y; each unless null.
@@ -135,7 +132,7 @@ template <class T>
 void add_norm_gradients(const Stream& stream, std::int64_t rows, std::int64_t channels, const T* x, const Real<T>* mean,
                         const Real<T>* rstd, const T* grad_y, Real<T>* grad_weight, Real<T>* grad_bias) {
   if (!grad_weight && !grad_bias) return;
-  const NormGradientSums<Real<T>> sums(stream, rows, channels);
+  const NormGradientSums sums(stream, rows, channels);
   norm_gradient_kernel<<<sums.chunks().grid(channels), RowChunks::block(), 0, native(stream)>>>(
       rows, sums.chunk_rows(), channels, x, mean, rstd, grad_y, sums.partial_weight(), sums.partial_bias());
   check_launch("norm_gradient");

@@ -227,7 +227,7 @@ void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>&
       p.grad_y && vectors_fit<8>(8, p.stream_out, p.grad_y, p.grad_stream_out, p.grad_stream, p.grad_branch) &&
       vectors_fit<4>(4, p.weight) &&
       with_slice_layout(p.channels, [&]<class Layout>() {
-        const NormGradientSums<Real<T>> sums(stream, rows, p.channels);
+        const NormGradientSums sums(stream, rows, p.channels);
         residual_norm_backward_slice_kernel<Layout><<<sums.blocks(), kBlock, 0, native(stream)>>>(
             rows, p, sums.chunk_rows(), sums.partial_weight(), sums.partial_bias());
         check_launch("residual_norm_backward");

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/bias_gelu.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/tensors.h"
 
@@ -25,6 +26,15 @@ TEST(autograd, layer_norm_gradients) {
     EXPECT_TRUE(gradients_match({{"x", x}, {"weight", weight}, {"bias", bias}}, function));
     EXPECT_TRUE(gradients_match({{"bias", bias}}, function));
   }
+}
+
+TEST(autograd, layer_norm_adds_to_the_gradient_that_another_use_has_left) {
+  const Tensor x = random_tensor({3, 8}, 1), weight = random_tensor({8}, 2), other = random_tensor({8}, 3);
+  const Tensor bias = random_tensor({8}, 4);
+  EXPECT_TRUE(gradients_match({{"x", x}, {"weight", weight}, {"other", other}, {"bias", bias}}, [&] {
+    const Tensor y = bias_gelu(x, bias);
+    return std::vector{layer_norm(y, weight, bias), layer_norm(y, other, bias)};
+  }));
 }
 
 // Inputs of 1e-3 have a variance near ε, where its place in the formula shows.

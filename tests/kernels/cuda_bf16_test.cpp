@@ -165,6 +165,15 @@ TEST(gpu, bf16_element_wise) {
                  {activation(x), parameter(bias)});
     expect_twins("layer_norm " + what, [](const Tensors& t) { return Tensors{layer_norm(t[0], t[1], t[2])}; },
                  {activation(x), parameter(weight), parameter(bias)});
+    if (channels > 2) {  // of two, the gradient is nothing but rounding
+      expect_twins("layer_norm twice " + what,
+                   [](const Tensors& t) {
+                     const Tensor y = bias_gelu(t[0], t[2]);
+                     return Tensors{layer_norm(y, t[1], t[2]), layer_norm(y, t[3], t[2])};
+                   },
+                   {activation(x), parameter(weight), parameter(bias), parameter(random_tensor({channels}, 4, 0.5, 2))},
+                   4 * kRounded);  // norms of what is rounded, and sums of rounded gradients
+    }
     expect_twins("residual_norm " + what,
                  [](const Tensors& t) {
                    const ResidualNorm sum = residual_norm(t[0], t[1], {}, t[2], t[3]);

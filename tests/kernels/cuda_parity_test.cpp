@@ -209,6 +209,14 @@ TEST(gpu, parity_layer_norm) {
                   [](const Tensors& t) { return Tensors{layer_norm(t[0], t[1], t[2])}; },
                   {random_tensor({rows, channels}, 1, -1, 3), random_tensor({channels}, 2, 0.5, 2),
                    random_tensor({channels}, 3)});
+    expect_parity(concat("layer_norm twice ", rows, " x ", channels),
+                  [](const Tensors& t) {
+                    const Tensor y = bias_gelu(t[0], t[2]);
+                    return Tensors{layer_norm(y, t[1], t[2]), layer_norm(y, t[3], t[2])};
+                  },
+                  {random_tensor({rows, channels}, 1, -1, 3), random_tensor({channels}, 2, 0.5, 2),
+                   random_tensor({channels}, 3), random_tensor({channels}, 4, 0.5, 2)},
+                  {0, 1});
   }
 }
 
