@@ -21,7 +21,7 @@ struct LinearForward {
   std::int64_t rows, in, out;
   const T* x;
   const T* weight;
-  const Real<T>* bias;
+  const T* bias;
   T* y;
 };
 

@@ -15,13 +15,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
            to_string(x.shape()));
   if (bias.defined()) expect_shape("linear", "bias", bias, {out});
 
-  const Tensor rounded = weight.in(x.dtype());
+  const Tensor rounded = weight.in(x.dtype()), rounded_bias = bias.defined() ? bias.in(x.dtype()) : Tensor();
   Shape shape = x.shape();
   shape.back() = out;
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   visit_activation(x.dtype(), "linear", [&]<class T>() {
     linear_forward<T>(x.stream(), {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(),
-                                   .weight = rounded.data<T>(), .bias = data_or_null<Real<T>>(bias), .y = y.data<T>()});
+                                   .weight = rounded.data<T>(), .bias = data_or_null<T>(rounded_bias), .y = y.data<T>()});
   });
 
   Tape::record("linear", {x, weight, bias}, {y}, [=](Backward& grad) {

@@ -20,23 +20,31 @@ namespace {
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------
 
-// packed[o, k, c] = weight[o, c, k]. A thread a packed weight: weight (out, in, 9), packed (count) = (out, 9, in).
+constexpr int kSlab = 128;  ///< input channels whose weights a block turns in shared memory, so that it reads and
+                            ///< writes neighbours on both sides
+
+// packed[o, k, c] = weight[o, c, k]. Grid (out, slabs of in), kSlab threads: weight (out, in, 9), packed (out, 9, in).
 template <class T>
-__global__ void conv2d_pack_kernel(std::int64_t count, std::int64_t in, const Real<T>* weight, T* packed) {
-  const std::int64_t i = global_thread();
-  if (i >= count) return;
-  const std::int64_t c = i % in, k = i / in % 9, o = i / (in * 9);
-  packed[i] = from_real<T>(weight[(o * in + c) * 9 + k]);
+__global__ void conv2d_pack_kernel(std::int64_t in, const Real<T>* weight, T* packed) {
+  __shared__ Real<T> slab[kSlab * 9];
+  const std::int64_t o = blockIdx.x, first = std::int64_t{blockIdx.y} * kSlab;
+  const int channels = static_cast<int>(min(in - first, std::int64_t{kSlab})), c = static_cast<int>(threadIdx.x);
+  for (int i = c; i < channels * 9; i += kSlab) slab[i] = weight[(o * in + first) * 9 + i];
+  __syncthreads();
+  if (c >= channels) return;
+  for (int k = 0; k < 9; ++k) packed[(o * 9 + k) * in + first + c] = from_real<T>(slab[c * 9 + k]);
 }
 
-// grad_weight[o, c, k] += packed[o, k, c]. A thread a packed weight: packed (count) = (out, 9, in),
+// grad_weight[o, c, k] += packed[o, k, c]. Grid (out, slabs of in), kSlab threads: packed (out, 9, in),
 // grad_weight (out, in, 9).
 template <class T>
-__global__ void conv2d_unpack_kernel(std::int64_t count, std::int64_t in, const T* packed, Real<T>* grad_weight) {
-  const std::int64_t i = global_thread();
-  if (i >= count) return;
-  const std::int64_t c = i % in, k = i / in % 9, o = i / (in * 9);
-  grad_weight[(o * in + c) * 9 + k] += to_real(packed[i]);
+__global__ void conv2d_unpack_kernel(std::int64_t in, const T* packed, Real<T>* grad_weight) {
+  __shared__ Real<T> slab[kSlab * 9];
+  const std::int64_t o = blockIdx.x, first = std::int64_t{blockIdx.y} * kSlab;
+  const int channels = static_cast<int>(min(in - first, std::int64_t{kSlab})), c = static_cast<int>(threadIdx.x);
+  for (int k = 0; c < channels && k < 9; ++k) slab[c * 9 + k] = to_real(packed[(o * 9 + k) * in + first + c]);
+  __syncthreads();
+  for (int i = c; i < channels * 9; i += kSlab) grad_weight[(o * in + first) * 9 + i] += slab[i];
 }
 
 // y[row, o] += bias[o]. N elements a thread: y (count) = (rows, out), out a multiple of N; bias (out).
@@ -205,17 +213,19 @@ class Cudnn {
   std::map<ConvolutionKey, Convolution> convolutions_;
 };
 
+dim3 slabs_of(const Conv2dShape& s) {
+  return dim3(static_cast<unsigned int>(s.out), blocks_for(s.in, kSlab));
+}
+
 template <class T>
 void pack(const Stream& stream, const Conv2dShape& s, const Real<T>* weight, T* packed) {
-  const std::int64_t count = s.out * 9 * s.in;
-  conv2d_pack_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, s.in, weight, packed);
+  conv2d_pack_kernel<<<slabs_of(s), kSlab, 0, native(stream)>>>(s.in, weight, packed);
   check_launch("conv2d_pack");
 }
 
 template <class T>
 void add_unpacked(const Stream& stream, const Conv2dShape& s, const T* packed, Real<T>* grad_weight) {
-  const std::int64_t count = s.out * 9 * s.in;
-  conv2d_unpack_kernel<<<blocks_for(count), kBlock, 0, native(stream)>>>(count, s.in, packed, grad_weight);
+  conv2d_unpack_kernel<<<slabs_of(s), kSlab, 0, native(stream)>>>(s.in, packed, grad_weight);
   check_launch("conv2d_unpack");
 }
 

@@ -3,7 +3,6 @@
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/column_sum.cuh"
 #include "kernels/cuda/matmul.cuh"
-#include "kernels/memory.h"
 
 // y = x Wᵀ + b,   grad_x = grad_y W or +=,   grad_W += grad_yᵀ x,   grad_b += Σ_rows grad_y
 //
@@ -12,19 +11,8 @@ namespace qm::cuda {
 
 template <class T>
 void linear_forward(const Stream& stream, const LinearForward<T>& p) {
-  const auto product = [&](const T* bias) {
-    matmul<T>(stream, {.transpose_a = false, .transpose_b = true, .m = p.rows, .n = p.out, .k = p.in, .a = p.x,
-                       .b = p.weight, .bias = bias}, p.y);
-  };
-  if constexpr (std::is_same_v<T, Real<T>>) {
-    product(p.bias);
-  } else if (!p.bias) {
-    product(nullptr);
-  } else {
-    const Scratch<T> bias(stream, p.out);
-    cuda::cast(stream, dtype_of_v<Real<T>>, p.bias, dtype_of_v<T>, bias.data(), p.out);
-    product(bias.data());
-  }
+  matmul<T>(stream, {.transpose_a = false, .transpose_b = true, .m = p.rows, .n = p.out, .k = p.in, .a = p.x,
+                     .b = p.weight, .bias = p.bias}, p.y);
 }
 
 template <class T>
