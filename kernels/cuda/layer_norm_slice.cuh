@@ -125,7 +125,7 @@ struct SliceStatistics {
 #pragma unroll
       for (int i = 0; i < Layout::N; ++i) squares += (x[k][i] - mean) * (x[k][i] - mean);
     }
-    rstd = 1.0f / sqrtf(Layout::sum(squares) * each + kLayerNormEpsilon);
+    rstd = 1.0f / sqrtf(Layout::sum(squares) * each + static_cast<float>(kLayerNormEpsilon));
   }
 };
 
