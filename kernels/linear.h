@@ -1,6 +1,6 @@
 // Linear layer: y = x Wᵀ + b, one matrix product over all rows.
 //
-//   x (rows, in), weight (out, in), bias (out) or null  →  y (rows, out)
+//   x (rows, in), weight (out, in), bias (out) or null  →  y (rows, out), all in T
 //
 // Backward, with grad_y (rows, out):
 //   grad_x      = grad_y · W              assigned, or accumulated where grad_x_adds

@@ -116,7 +116,7 @@ void bias_gelu_forward(const Stream& stream, const BiasGeluForward<T>& p) {
 template <class T>
 void bias_gelu_backward(const Stream& stream, const BiasGeluBackward<T>& p) {
   if (p.rows == 0) return;
-  const RowChunks chunks = row_chunks(p.rows, 16);  // narrow ones: a thread has few loads under way
+  const RowChunks chunks = row_chunks(p.rows, 16);  // short ones, so that there are many: a thread has few loads under way
   const Scratch<Real<T>> partial(stream, p.grad_bias ? chunks.count * p.channels : 0);
   Real<T>* const sums = p.grad_bias ? partial.data() : nullptr;
   constexpr int kWide = 16 / sizeof(T);

@@ -14,7 +14,7 @@
 // wants the weights channels last too: (out, 3, 3, in), packed from our (out, in, 3, 3) on the way in, and the gradient
 // unpacked on the way out. True float (CUDNN_FMA_MATH), deterministic algorithms only.
 //
-// In bfloat16 an image's convolution, of 3 channels, is not cuDNN's but kernels/cuda/image_conv.cuh's.
+// In bfloat16 an image's convolution, of 3 channels, is kernels/cuda/image_conv.cuh's where is_image_conv() says so.
 namespace qm::cuda {
 namespace {
 

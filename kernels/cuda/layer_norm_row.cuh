@@ -9,6 +9,7 @@ namespace qm::cuda {
 
 /// Rows a block of kBlock threads works on.
 inline constexpr int kRowsPerBlock = kBlock / kWarp;
+
 /// The row of the calling warp.
 __device__ __forceinline__ std::int64_t warp_row() {
   return static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;

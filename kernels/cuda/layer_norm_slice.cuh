@@ -85,8 +85,7 @@ struct ChunkRows {
   }
 };
 
-/// Calls body.template operator()<Layout>() with the layout that suits rows of `channels`, whose addresses are given;
-/// false where none does.
+/// Calls body.template operator()<Layout>() with the layout that suits rows of `channels`; false where none does.
 template <class Body>
 bool with_slice_layout(std::int64_t channels, Body body) {
   const auto with = [&]<int L, int N, int K>() {

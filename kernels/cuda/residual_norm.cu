@@ -70,6 +70,12 @@ __device__ __forceinline__ void for_vectors_of_sample(std::int64_t sample_size, 
   }
 }
 
+/// Whether samples of that size can be added by vectors, the addresses given and the grid's second extent allowing.
+template <class... T>
+bool vectors_fit_samples(std::int64_t sample_size, const T*... samples) {
+  return vectors_fit<kWide>(sample_size, samples...) && sample_size <= std::int64_t{65535} * kBlock * kVectors * kWide;
+}
+
 dim3 grid_of_samples(std::int64_t batch, std::int64_t sample_size) {
   return dim3(static_cast<unsigned int>(batch), blocks_for(sample_size, kBlock * kVectors * kWide));
 }
@@ -198,7 +204,7 @@ template <class T>
 void residual_norm_forward(const Stream& stream, const ResidualNormForward<T>& p) {
   const std::int64_t rows = p.batch * p.rows_per_sample, sample_size = p.rows_per_sample * p.channels;
   if (rows == 0) return;
-  if (!p.weight && vectors_fit<kWide>(sample_size, p.stream, p.branch, p.stream_out)) {
+  if (!p.weight && vectors_fit_samples(sample_size, p.stream, p.branch, p.stream_out)) {
     residual_add_forward_kernel<<<grid_of_samples(p.batch, sample_size), kBlock, 0, native(stream)>>>(sample_size, p);
     return check_launch("residual_add_forward");
   }
@@ -219,7 +225,7 @@ template <class T>
 void residual_norm_backward(const Stream& stream, const ResidualNormBackward<T>& p) {
   const std::int64_t rows = p.batch * p.rows_per_sample, sample_size = p.rows_per_sample * p.channels;
   if (rows == 0) return;
-  if (!p.grad_y && vectors_fit<kWide>(sample_size, p.grad_stream_out, p.grad_stream, p.grad_branch)) {
+  if (!p.grad_y && vectors_fit_samples(sample_size, p.grad_stream_out, p.grad_stream, p.grad_branch)) {
     residual_add_backward_kernel<<<grid_of_samples(p.batch, sample_size), kBlock, 0, native(stream)>>>(sample_size, p);
     return check_launch("residual_add_backward");
   }

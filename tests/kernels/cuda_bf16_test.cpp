@@ -16,6 +16,7 @@
 #include "autograd/ops/cross_scan.h"
 #include "autograd/ops/depthwise_conv_silu.h"
 #include "autograd/ops/global_avg_pool.h"
+#include "autograd/ops/image_mix.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/quad_scan.h"
@@ -113,7 +114,7 @@ TEST(gpu, bf16_linear) {
 TEST(gpu, bf16_conv2d) {
   QM_NEEDS_GPU();
   const std::vector<std::array<std::int64_t, 5>> sizes{
-      {2, 5, 7, 3, 8}, {3, 33, 31, 3, 24}, {2, 16, 16, 24, 48}, {2, 14, 10, 48, 96}, {1, 9, 8, 5, 7}};
+      {2, 5, 7, 3, 8}, {3, 33, 31, 3, 24}, {2, 16, 16, 24, 48}, {2, 14, 10, 48, 96}, {1, 9, 8, 5, 7}, {1, 6, 5, 200, 16}};
   for (const auto [batch, height, width, in, out] : sizes) {
     expect_twins(concat("conv2d ", batch, " x ", height, "x", width, ", ", in, " to ", out),
                  [](const Tensors& t) { return Tensors{conv2d(t[0], t[1], t[2], 2)}; },
@@ -133,6 +134,22 @@ TEST(gpu, bf16_conv2d_of_images) {
                  [](const Tensors& t) { return Tensors{conv2d(t[0], t[1], t[2], 2)}; },
                  {image(random_tensor({batch, height, width, 3}, 1)), parameter(random_tensor({out, 3, 3, 3}, 2)),
                   parameter(random_tensor({out}, 3))});
+    expect_twins(concat("conv2d of images without a bias ", batch, " x ", height, "x", width, " to ", out),
+                 [](const Tensors& t) { return Tensors{conv2d(t[0], t[1], Tensor(), 2)}; },
+                 {image(random_tensor({batch, height, width, 3}, 1)), parameter(random_tensor({out, 3, 3, 3}, 2))});
+  }
+}
+
+TEST(gpu, bf16_normalize_images) {
+  QM_NEEDS_GPU();
+  const ImageNormalization normalization{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
+  for (const std::int64_t width : {5, 8}) {  // pixels one by one, and in fours
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(2 * 3 * width * 3));
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(37 * i + 11);
+    const Tensor images = Tensor::from(bytes, {2, 3, width, 3}).to(kGpu);
+    const auto wide = normalize_images(images, normalization, DType::kFloat32).to(DType::kBFloat16);
+    const auto narrow = normalize_images(images, normalization, DType::kBFloat16);
+    EXPECT_EQ(doubles_of(narrow), doubles_of(wide)) << "width " << width;
   }
 }
 
@@ -154,6 +171,15 @@ const std::vector<std::array<std::int64_t, 2>> kMatrices{{1, 2},    {1, 33},  {7
                                                          {512, 48}, {513, 40}, {1000, 130}, {9, 1536}, {40, 768},
                                                          {70, 192}, {33, 384}, {20, 512}, {9, 1024},
                                                          {700, 24}, {300, 64}, {65, 128}, {31, 256}};
+
+/// Where GELU is next to nothing it is right relatively still.
+TEST(gpu, bf16_gelu_of_negative_numbers) {
+  QM_NEEDS_GPU();
+  for (const double x : {-1.0, -2.0, -3.0, -4.0}) {
+    expect_twins(concat("bias_gelu at ", x), [](const Tensors& t) { return Tensors{bias_gelu(t[0], Tensor())}; },
+                 {activation(random_tensor({8, 8}, 1, x - 0.25, x + 0.25))});
+  }
+}
 
 TEST(gpu, bf16_element_wise) {
   QM_NEEDS_GPU();
@@ -223,6 +249,7 @@ TEST(gpu, bf16_cross_scan) {
   QM_NEEDS_GPU();
   for (const CoreCase& c : std::vector<CoreCase>{{1, 1, 1, 2, 1, 1},    {2, 3, 5, 20, 2, 1},    {1, 4, 4, 64, 6, 1},
                                                  {2, 14, 14, 96, 12, 1}, {2, 7, 7, 200, 24, 1}, {1, 6, 9, 288, 48, 1},
+                                                 {1, 5, 6, 384, 48, 1},
                                                  {1, 16, 16, 384, 5, 1}, {1, 5, 6, 40, 3, 4}}) {
     std::vector<Input> inputs{
         activation(random_tensor({c.batch, c.height, c.width, c.channels}, 1)),

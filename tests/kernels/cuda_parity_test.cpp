@@ -161,7 +161,7 @@ TEST(gpu, parity_conv2d) {
   // batch, height, width, in, out, stride
   const std::vector<std::array<std::int64_t, 6>> sizes{{1, 1, 1, 1, 1, 1},    {2, 5, 7, 3, 8, 2},  {1, 8, 9, 4, 6, 1},
                                                        {3, 33, 31, 3, 24, 2}, {2, 16, 16, 24, 48, 2},
-                                                       {2, 14, 10, 48, 96, 2}};
+                                                       {2, 14, 10, 48, 96, 2}, {1, 6, 5, 130, 8, 2}};
   for (const auto [batch, height, width, in, out, stride] : sizes) {
     const Tensor x = random_tensor({batch, height, width, in}, 1), weight = random_tensor({out, in, 3, 3}, 2);
     const auto with_bias = [s = stride](const Tensors& t) { return Tensors{conv2d(t[0], t[1], t[2], s)}; };
@@ -400,7 +400,7 @@ TEST(gpu, parity_image_mix) {
   const std::vector<MixGroup> groups{{.pixel_weight = 0.3, .target_weight = 0.3},
                                      {.target_weight = 0.6, .top = 1, .bottom = 4, .left = 2, .right = 5},
                                      {}};
-  const auto mix = [&](const Tensors& t, bool mixes) {
+  const auto mix = [&](const Tensors& t, bool mixes, std::int64_t height) {
     const Device device = t[0].device();
     const Tensor there = record_tensor(record, device), there_groups = group_tensor(groups, device);
     const MixSettings settings{.normalization = normalization,
@@ -410,15 +410,19 @@ TEST(gpu, parity_image_mix) {
                                .groups = mixes ? static_cast<const MixGroup*>(there_groups.raw()) : nullptr,
                                .record = static_cast<const StepRecord*>(there.raw()),
                                .erased = mixes ? erased_rows(t[1].count()).to(device) : Tensor()};
-    const Tensor images = random_images({t[1].count(), 5, 7, 3}).to(device);
+    const Tensor images = random_images({t[1].count(), height, 7, 3}).to(device);
     const MixedBatch mixed = mix_images(images, t[1], settings, t[0].dtype());
     return Tensors{mixed.x, mixed.targets};
   };
   const Tensor dtype_carrier = random_tensor({1}, 1);
-  expect_parity("image_mix, mixed", [&](const Tensors& t) { return mix(t, true); },
-                {dtype_carrier, integers({0, 1, 2, 2, 4, 0, 3, 1})}, {});
-  expect_parity("image_mix, not mixed", [&](const Tensors& t) { return mix(t, false); },
-                {dtype_carrier, integers({0, 1, 2, 2, 4, 0, 3})}, {});
+  for (const std::int64_t height : {5, 8}) {  // pixels one by one, and in fours
+    expect_parity(concat("image_mix, mixed, height ", height),
+                  [&](const Tensors& t) { return mix(t, true, height); },
+                  {dtype_carrier, integers({0, 1, 2, 2, 4, 0, 3, 1})}, {});
+    expect_parity(concat("image_mix, not mixed, height ", height),
+                  [&](const Tensors& t) { return mix(t, false, height); },
+                  {dtype_carrier, integers({0, 1, 2, 2, 4, 0, 3})}, {});
+  }
   expect_parity("normalize_images",
                 [&](const Tensors& t) {
                   return Tensors{normalize_images(random_images({3, 4, 5, 3}).to(t[0].device()), normalization,

@@ -218,6 +218,7 @@ TEST(gpu, cross_scan_channels_states_and_ranks) {
   }
   expect_cross_parity({2, 40, 1, 48}, 7, 7);
   expect_cross_parity({2, 40, 17, 65}, 3, 6);
+  expect_cross_parity({2, 384, 1, 48}, 5, 7);  // sums over few long rows
 }
 
 struct QuadCase {

@@ -51,5 +51,16 @@ TEST(launch, gpus_that_are_not_there_are_refused) {
 #endif
 }
 
+TEST(launch, the_model_is_what_the_recipe_says) {
+  const auto config_of = [](const std::vector<std::string>& overrides) {
+    return model_config(Recipe::load(std::string(QM_SOURCE_DIR) + "/recipes/cifar10_lite.toml", overrides));
+  };
+  EXPECT_EQ(config_of({}).stem_filters, FilterSampling::kStratified);
+  EXPECT_EQ(config_of({"model.stem_filters=independent"}).stem_filters, FilterSampling::kIndependent);
+  EXPECT_EQ(config_of({}).fine_order, FineOrder::kWindowRaster);
+  EXPECT_EQ(config_of({"model.fine_order=quadtree"}).fine_order, FineOrder::kQuadtree);
+  EXPECT_EQ(config_of({}).drop_path, 0.05);
+}
+
 }  // namespace
 }  // namespace qm

@@ -285,9 +285,10 @@ TEST(recipes, imagenet_small_is_the_published_recipe) {
   EXPECT_EQ(recipe.train.ema_decay, 0.9999);
 }
 
-TEST(recipes, every_imagenet_recipe_has_the_published_augmentation) {
+TEST(recipes, every_imagenet_recipe_has_the_published_stem_and_augmentation) {
   for (const char* size : {"lite", "tiny", "small", "base"}) {
     const Recipe recipe = Recipe::load(recipe_file(std::string("imagenet_") + size + ".toml"));
+    EXPECT_EQ(recipe.model.stem_filters, qm::StemFilters::kIndependent);
     EXPECT_EQ(recipe.augment.crop, "resized");
     EXPECT_EQ(recipe.augment.flip, 0.5);
     EXPECT_EQ(recipe.augment.interpolation, qm::Resampling::kBicubic);
