@@ -46,10 +46,9 @@ Tensor Backward::assign(int index) {
 
 Backward::Sum Backward::sum(int index) {
   const auto& input = node_.inputs[index];
-  const Tensor& grad = input.variable->grad;
-  if (!grad.defined()) return {assign(index), false};
+  if (!needs(index) || !input.variable->grad.defined()) return {assign(index), false};
   added_[index] = true;
-  assigned_[index] = grad.reshape(input.shape);
+  assigned_[index] = input.variable->grad.reshape(input.shape);
   return {assigned_[index], true};
 }
 

@@ -51,9 +51,9 @@ struct Checkpoint {
   std::vector<std::string> class_names;
 };
 
-/// Writes a checkpoint: whole, on the disk under `path` and read back, or not at all: then an older one stays. Same contents, same bytes, whatever the
-/// order of the tensors. Waits for the tensors' devices. Throws IoError naming the file and the cause, ShapeError for a
-/// tensor that is neither float32 nor float64.
+/// Writes a checkpoint: whole, on the disk under `path` and read back, or not at all: then an older one stays. Same
+/// contents, same bytes, whatever the order of the tensors. Waits for the tensors' devices. Throws IoError naming the
+/// file and the cause, ShapeError for a tensor that is neither float32 nor float64.
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 
 /// Reads a checkpoint onto the CPU, each group sorted by name. The file is verified whole before any of it is

@@ -27,7 +27,8 @@ source "$launch/forward_signals.sh" || exit 1
 readonly stopped=75  # saved, please requeue
 [[ " $* " == *" --resume "* ]] || set -- "$@" --resume  # a new run, too, may be told to resume
 
-# Rank 0, on whichever host, writes here that every rank takes signals up, and the code it ends with: a folder that all hosts see.
+# Rank 0, on whichever host, writes here that every rank takes signals up, and the code it ends with: a folder that all
+# hosts see.
 export QM_STATUS_FILE="${SLURM_SUBMIT_DIR:-$PWD}/.quadmamba-$SLURM_JOB_ID"
 rm -f "$QM_STATUS_FILE"
 trap 'rm -f "$QM_STATUS_FILE"' EXIT

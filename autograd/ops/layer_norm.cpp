@@ -23,7 +23,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   });
 
   Tape::record("layer_norm", {x, weight, bias}, {y}, [=](Backward& grad) {
-    const Backward::Sum grad_x = grad.needs(0) ? grad.sum(0) : Backward::Sum{grad.assign(0), false};
+    const Backward::Sum grad_x = grad.sum(0);
     visit_activation(x.dtype(), "layer_norm", [&]<class T>() {
       layer_norm_backward<T>(x.stream(), {.rows = rows, .channels = channels, .x = x.data<T>(),
                                           .weight = weight.data<Real<T>>(), .mean = mean.data<Real<T>>(),

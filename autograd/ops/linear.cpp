@@ -21,7 +21,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   visit_activation(x.dtype(), "linear", [&]<class T>() {
     linear_forward<T>(x.stream(), {.rows = rows_of(x), .in = in, .out = out, .x = x.data<T>(),
-                                   .weight = rounded.data<T>(), .bias = data_or_null<T>(rounded_bias), .y = y.data<T>()});
+                                   .weight = rounded.data<T>(), .bias = data_or_null<T>(rounded_bias),
+                                   .y = y.data<T>()});
   });
 
   Tape::record("linear", {x, weight, bias}, {y}, [=](Backward& grad) {

@@ -20,8 +20,8 @@ struct Gaussian {
       density = kInverseRoot2Pi * expf(-0.5f * v * v);
     } else {
       // erfc(z) = (a₁ t + … + a₅ t⁵) exp(−z²), t = 1 / (1 + 0.3275911 z), for z ≥ 0 to an absolute error of 1.5e-7
-      // (Abramowitz and Stegun 7.1.26): far below what T rounds to wherever y is not next to nothing, a quarter of erff's
-      // instructions, and of its two functions one is the density's.
+      // (Abramowitz and Stegun 7.1.26): far below what T rounds to wherever y is not next to nothing, and exp(−z²) is the
+      // density's too.
       const float z = fabsf(v) * kInverseRoot2, t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
       constexpr float kTerms[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
       float sum = 0;
@@ -116,7 +116,7 @@ void bias_gelu_forward(const Stream& stream, const BiasGeluForward<T>& p) {
 template <class T>
 void bias_gelu_backward(const Stream& stream, const BiasGeluBackward<T>& p) {
   if (p.rows == 0) return;
-  const RowChunks chunks = row_chunks(p.rows, 16);  // short ones, so that there are many: a thread has few loads under way
+  const RowChunks chunks = row_chunks(p.rows, 16);  // short, so that there are many: a thread has few loads under way
   const Scratch<Real<T>> partial(stream, p.grad_bias ? chunks.count * p.channels : 0);
   Real<T>* const sums = p.grad_bias ? partial.data() : nullptr;
   constexpr int kWide = 16 / sizeof(T);

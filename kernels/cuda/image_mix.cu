@@ -11,9 +11,8 @@
 namespace qm::cuda {
 namespace {
 
-template <class R>
 struct PixelScale {
-  R scale[3], shift[3];
+  float scale[3], shift[3];
 };
 
 template <class T>
@@ -41,7 +40,7 @@ struct Pixels {
 // images, x (rows, height, width, 3); groups (groups of the global batch) or null; erased (rows, boxes) or null; record
 // one.
 template <int N, class T>
-__global__ void image_mix_pixel_kernel(ImageMix<T> p, PixelScale<float> pixel) {
+__global__ void image_mix_pixel_kernel(ImageMix<T> p, PixelScale pixel) {
   const std::int64_t row = blockIdx.x, pixels = p.height * p.width;
   const MixGroup mix = mix_of(p, row);
   const float pixel_weight = static_cast<float>(mix.pixel_weight);
@@ -98,13 +97,14 @@ __global__ void image_mix_target_kernel(std::int64_t count, ImageMix<T> p) {
 template <class T>
 void image_mix(const Stream& stream, const ImageMix<T>& p) {
   if (p.batch == 0) return;
-  PixelScale<Real<T>> pixel;
+  PixelScale pixel;
   for (int c = 0; c < 3; ++c) {
-    pixel.scale[c] = static_cast<Real<T>>(1 / (255 * p.std[c]));
-    pixel.shift[c] = static_cast<Real<T>>(p.mean[c] / p.std[c]);
+    pixel.scale[c] = static_cast<float>(1 / (255 * p.std[c]));
+    pixel.shift[c] = static_cast<float>(p.mean[c] / p.std[c]);
   }
   const std::int64_t pixels = p.height * p.width;
-  QM_CHECK(pixels < std::int64_t{1} << 32, ShapeError, "image_mix: images of ", p.height, "x", p.width);
+  QM_CHECK(pixels < std::int64_t{1} << 32, ShapeError, "image_mix: expected images of fewer than 2^32 pixels, got ",
+           p.height, "x", p.width);
   const auto launch = [&]<int N>() {
     const auto parts = static_cast<unsigned int>(std::min<std::int64_t>(ceil_div(pixels, kBlock * N), 65535));
     const dim3 grid(static_cast<unsigned int>(p.batch), parts);
