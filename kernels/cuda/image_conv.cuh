@@ -123,7 +123,10 @@ __global__ void __launch_bounds__(kBlock, 2)
     for (int half = 0; half < 2; ++half) {
       const int tap = h * 16 + half * 8 + 2 * q;
 #pragma unroll
-      for (int k = 0; k < 2; ++k) offset[h][half][k] = tap + k < kTaps ? ImageStrip::offset_of(tap + k) : 0;
+      for (int k = 0; k < 2; ++k) {
+        // Beyond the last, where the weight is 0, the last again: a number of the window itself.
+        offset[h][half][k] = ImageStrip::offset_of(min(tap + k, kTaps - 1));
+      }
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
         const int o = n * 8 + g;
