@@ -2,37 +2,11 @@
 
 #include "kernels/base/dispatch.h"
 #include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/gelu.cuh"
 #include "kernels/cuda/vector.cuh"
 
-// With v = x + b:   y = v Φ(v),   ∂y/∂v = Φ(v) + v φ(v),   Φ(v) = (1 + erf(v/√2)) / 2,   φ(v) = exp(−v²/2) / √(2π)
 namespace qm::cuda {
 namespace {
-
-/// Φ and φ in one go, for activations that are stored as T.
-template <class T>
-struct Gaussian {
-  Real<T> cdf, density;
-
-  __device__ __forceinline__ explicit Gaussian(float v) {
-    constexpr float kInverseRoot2 = 0.70710678f, kInverseRoot2Pi = 0.39894228f;
-    if constexpr (std::is_same_v<T, float>) {
-      cdf = 0.5f * (1 + erff(v * kInverseRoot2));
-      density = kInverseRoot2Pi * expf(-0.5f * v * v);
-    } else {
-      // erfc(z) = (a₁ t + … + a₅ t⁵) exp(−z²), t = 1 / (1 + 0.3275911 z), for z ≥ 0 to an absolute error of 1.5e-7
-      // (Abramowitz and Stegun 7.1.26): far below what T rounds to wherever y is not next to nothing, and exp(−z²) is the
-      // density's too.
-      const float z = fabsf(v) * kInverseRoot2, t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
-      constexpr float kTerms[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
-      float sum = 0;
-#pragma unroll
-      for (const float term : kTerms) sum = sum * t + term;
-      const float power = __expf(-z * z), half_erfc = 0.5f * sum * t * power;
-      cdf = v < 0 ? half_erfc : 1 - half_erfc;
-      density = kInverseRoot2Pi * power;
-    }
-  }
-};
 
 // N elements a thread: x, y (count) = (rows, channels), channels a multiple of N; bias (channels) or null.
 template <int N, class T>
@@ -46,7 +20,7 @@ __global__ void bias_gelu_forward_kernel(std::int64_t count, std::int64_t channe
     const std::int64_t c = i % channels;
     for (int k = 0; k < N; ++k) v[k] += bias[c + k];
   }
-  for (int k = 0; k < N; ++k) v[k] *= Gaussian<T>(v[k]).cdf;
+  for (int k = 0; k < N; ++k) v[k] = gelu<T>(v[k]);
   store_vector<N>(v, y + i);
 }
 
@@ -73,9 +47,7 @@ __global__ void __launch_bounds__(VectorColumns::kMostThreads)
       load_vector<N>(x + at, v);
       load_vector<N>(grad_y + at, grad);
       for (int k = 0; k < N; ++k) {
-        v[k] += shift[k];
-        const Gaussian<T> gaussian(v[k]);
-        grad[k] *= gaussian.cdf + v[k] * gaussian.density;
+        grad[k] *= gelu_derivative<T>(v[k] + shift[k]);
         sum[k] += grad[k];
       }
       store_vector<N>(grad, grad_x + at);
