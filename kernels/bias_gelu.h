@@ -3,6 +3,7 @@
 //   x (rows, channels), bias (channels) or null  →  y (rows, channels); x is what backward needs
 //   grad_x = grad_y · (Φ(v) + v φ(v))     assigned
 //   grad_bias += Σ_rows grad_x            accumulated
+// y may be x; on the CPU grad_x may be grad_y.
 #pragma once
 
 #include <cstdint>

@@ -51,7 +51,11 @@ void FiniteCheck::after_forward(const char* name, const std::vector<Tensor>& inp
         inputs, [&](const Tensor& input) { return input.defined() && input.raw() == parameter.tensor.raw(); });
     if (used) operation.weights.push_back(&parameter);
   }
-  if (!operation.weights.empty()) operation.layer = layer_of(operation.weights.front()->name);
+  if (!operation.weights.empty()) {
+    const std::string first = layer_of(operation.weights.front()->name);
+    const std::string last = layer_of(operation.weights.back()->name);
+    operation.layer = first == last ? first : concat(first, " to ", last);
+  }
   for (std::size_t i = 0; i < inputs.size(); ++i) look(inputs[i], operation.layer, concat("input ", i, " of ", name));
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     look(outputs[i], operation.layer, concat("output ", i, " of ", name));

@@ -27,7 +27,8 @@ class FiniteCheck {
   void watch(Tape& tape);
 
   /// The first thing found, as "layer layers.0.blocks.1.op.in_proj: output 0 of linear is not finite: …"; "" if
-  /// nothing. An operation without weights counts to the layer before.
+  /// nothing. An operation on several layers' weights names the first and the last, one without weights the layer
+  /// before.
   const std::string& finding() const { return finding_; }
 
  private:

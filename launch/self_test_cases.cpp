@@ -13,6 +13,7 @@
 #include "autograd/ops/image_mix.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/mlp.h"
 #include "autograd/ops/pixel_ops.h"
 #include "autograd/ops/quad_scan.h"
 #include "autograd/ops/residual_norm.h"
@@ -196,6 +197,9 @@ std::vector<OpCase> op_cases() {
       {"bias_gelu",
        {random({7, 33}, 1, -4, 4), random({33}, 2)},
        [](const Tensors& t) { return Tensors{bias_gelu(t[0], t[1])}; }},
+      {"mlp",
+       {random({7, 32}, 1), random({64, 32}, 2), random({64}, 3), random({33, 64}, 4), random({33}, 5)},
+       [](const Tensors& t) { return Tensors{mlp(t[0], {{t[1], t[2]}, {t[3], t[4]}})}; }},
       {"layer_norm",
        {random({7, 33}, 1, -1, 3), random({33}, 2, 0.5, 2), random({33}, 3)},
        [](const Tensors& t) { return Tensors{layer_norm(t[0], t[1], t[2])}; }},

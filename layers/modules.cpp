@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "autograd/ops/bias_gelu.h"
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
@@ -18,9 +17,7 @@ Tensor Linear::operator()(const Tensor& x) const {
   return linear(x, weight_->tensor, bias_ ? bias_->tensor : Tensor());
 }
 
-Tensor Linear::gelu(const Tensor& x) const {
-  return bias_gelu(linear(x, weight_->tensor, Tensor()), bias_ ? bias_->tensor : Tensor());
-}
+MlpLayer Linear::layer() const { return {weight_->tensor, bias_->tensor}; }
 
 Conv2d::Conv2d(const Scope& scope, std::int64_t in, std::int64_t out, FilterSampling sampling) {
   const std::int64_t filter = 9 * in;  // weights of one
@@ -52,6 +49,6 @@ ResidualNorm LayerNorm::operator()(const Residual& residual) const {
 Mlp::Mlp(const Scope& scope, std::int64_t channels)
     : fc1_(scope.child("fc1"), channels, 4 * channels, true), fc2_(scope.child("fc2"), 4 * channels, channels, true) {}
 
-Tensor Mlp::operator()(const Tensor& x) const { return fc2_(fc1_.gelu(x)); }
+Tensor Mlp::operator()(const Tensor& x) const { return mlp(x, {fc1_.layer(), fc2_.layer()}); }
 
 }  // namespace qm

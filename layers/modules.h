@@ -1,6 +1,7 @@
 // The small modules: linear, convolution, LayerNorm, the residual stream, MLP. Published names and initial values.
 #pragma once
 
+#include "autograd/ops/mlp.h"
 #include "autograd/ops/residual_norm.h"
 #include "layers/parameters.h"
 
@@ -12,8 +13,8 @@ class Linear {
   Linear(const Scope& scope, std::int64_t in, std::int64_t out, bool bias);
   /// (…, in) → (…, out)
   Tensor operator()(const Tensor& x) const;
-  /// gelu(x Wᵀ + b), the bias added in GELU's pass.
-  Tensor gelu(const Tensor& x) const;
+  /// As a layer of mlp(); it must have a bias.
+  MlpLayer layer() const;
 
  private:
   Parameter* weight_;

@@ -75,7 +75,7 @@ ScorePredictor::ScorePredictor(const Scope& scope, std::int64_t channels)
       out_(scope.child("out_conv.4"), channels / 4, 2, true) {}
 
 Tensor ScorePredictor::operator()(const Tensor& x) const {
-  return score_pool(out_(hidden2_.gelu(hidden1_.gelu(in_.gelu(norm_(x))))));
+  return score_pool(mlp(norm_(x), {in_.layer(), hidden1_.layer(), hidden2_.layer(), out_.layer()}));
 }
 
 // ---- SS2D ------------------------------------------------------------------------------------------------------------

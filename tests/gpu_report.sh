@@ -131,9 +131,9 @@ tests_not_reached() {
     <(sed -n -E 's/^\[ +(OK|FAILED|SKIPPED) +\] ([^ ,]+) \(.*/\2/p' "$log" | sort)
 }
 
-# Library kernels (linear, conv2d) are not ours to check and take hours; golden tests are whole models; one allocator
+# Library kernels (linear, mlp, conv2d) are not ours to check and take hours; golden tests are whole models; one allocator
 # test fails an allocation on purpose; training is more than ops.
-readonly op_tests='gpu.*-gpu.golden_*:gpu.allocator_*:gpu.train*:gpu.batches_*:gpu.a_rank_*:gpu.bench_*:gpu.parity_linear:gpu.parity_conv2d:gpu.bf16_linear:gpu.bf16_conv2d'
+readonly op_tests='gpu.*-gpu.golden_*:gpu.allocator_*:gpu.train*:gpu.batches_*:gpu.a_rank_*:gpu.bench_*:gpu.parity_linear:gpu.parity_mlp:gpu.parity_conv2d:gpu.bf16_linear:gpu.bf16_mlp:gpu.bf16_linear_gelu_at_*:gpu.bf16_conv2d'
 
 # Lines that begin with ========= but for a header, a summary and the note of a program that was ended.
 findings() {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "autograd/ops/image_mix.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/mlp.h"
 #include "autograd/ops/quad_scan.h"
 #include "autograd/ops/residual_norm.h"
 #include "autograd/ops/score_pool.h"
@@ -111,6 +113,26 @@ TEST(gpu, bf16_linear) {
   }
 }
 
+/// With products that are made with their GELU in one kernel, for each of its tiles, and with others; with rows and
+/// channels that end within a tile, and rows for several chunks.
+TEST(gpu, bf16_mlp) {
+  QM_NEEDS_GPU();
+  // rows, in, hidden, out
+  const std::vector<std::array<std::int64_t, 4>> sizes{
+      {1, 16, 8, 16},       {7, 32, 40, 16},     {300, 96, 384, 96},   {513, 48, 192, 48}, {1000, 192, 768, 192},
+      {260, 96, 48, 2},     {130, 256, 136, 64}, {65, 24, 96, 24},     {33, 384, 1536, 384}, {70, 192, 96, 48},
+      {9000, 64, 256, 128}, {20011, 96, 128, 96}, {20011, 160, 72, 144}, {129, 128, 130, 128}, {64, 272, 64, 7}};
+  for (const auto [rows, in, hidden, out] : sizes) {
+    const double in_scale = 1 / std::sqrt(static_cast<double>(in)), scale = 1 / std::sqrt(static_cast<double>(hidden));
+    expect_twins(concat("mlp ", rows, " x ", in, " to ", hidden, " to ", out),
+                 [](const Tensors& t) { return Tensors{mlp(t[0], {{t[1], t[2]}, {t[3], t[4]}})}; },
+                 {activation(random_tensor({rows, in}, 1, -3, 3)),
+                  parameter(random_tensor({hidden, in}, 2, -in_scale, in_scale)), parameter(random_tensor({hidden}, 3)),
+                  parameter(random_tensor({out, hidden}, 4, -scale, scale)), parameter(random_tensor({out}, 5))},
+                 2 * kRounded);
+  }
+}
+
 TEST(gpu, bf16_conv2d) {
   QM_NEEDS_GPU();
   const std::vector<std::array<std::int64_t, 5>> sizes{
@@ -179,6 +201,19 @@ TEST(gpu, bf16_gelu_of_negative_numbers) {
     expect_twins(concat("bias_gelu at ", x), [](const Tensors& t) { return Tensors{bias_gelu(t[0], Tensor())}; },
                  {activation(random_tensor({8, 8}, 1, x - 0.25, x + 0.25))});
   }
+}
+
+TEST(gpu, bf16_gelu_of_extreme_numbers) {
+  QM_NEEDS_GPU();
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto gelu = [](double v) {
+    const Tensor x = Tensor::from(std::vector<double>{v}, {1, 1}).to(DType::kBFloat16).to(kGpu);
+    return doubles_of(bias_gelu(x, Tensor()))[0];
+  };
+  EXPECT_TRUE(std::isnan(gelu(std::numeric_limits<double>::quiet_NaN())));
+  EXPECT_EQ(gelu(infinity), infinity);
+  EXPECT_EQ(gelu(1024), 1024);
+  for (const double v : {-infinity, -1024.0, -16.0}) EXPECT_NEAR(gelu(v), 0, 1e-13) << v;
 }
 
 TEST(gpu, bf16_element_wise) {

@@ -22,6 +22,7 @@
 #include "autograd/ops/image_mix.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/mlp.h"
 #include "autograd/ops/residual_norm.h"
 #include "autograd/ops/score_pool.h"
 #include "autograd/ops/soft_cross_entropy.h"
@@ -153,6 +154,18 @@ TEST(gpu, parity_linear) {
     expect_parity(what + ", bias", [](const Tensors& t) { return Tensors{linear(t[0], t[1], t[2])}; },
                   {x, weight, bias});
     expect_parity(what, [](const Tensors& t) { return Tensors{linear(t[0], t[1], Tensor())}; }, {x, weight});
+  }
+}
+
+TEST(gpu, parity_mlp) {
+  QM_NEEDS_GPU();
+  const std::vector<std::array<std::int64_t, 4>> sizes{
+      {1, 1, 1, 1}, {3, 5, 7, 2}, {100, 33, 65, 9}, {513, 24, 96, 24}, {70, 192, 96, 48}};
+  for (const auto [rows, in, hidden, out] : sizes) {
+    expect_parity(concat("mlp ", rows, " x ", in, " to ", hidden, " to ", out),
+                  [](const Tensors& t) { return Tensors{mlp(t[0], {{t[1], t[2]}, {t[3], t[4]}})}; },
+                  {random_tensor({rows, in}, 1), random_tensor({hidden, in}, 2), random_tensor({hidden}, 3),
+                   random_tensor({out, hidden}, 4), random_tensor({out}, 5)});
   }
 }
 

@@ -25,14 +25,6 @@ void expect_near(const Tensor& actual, const Tensor& expected) {
   }
 }
 
-TEST(layers, modules_linear_gelu_is_linear_then_gelu) {
-  ParameterStore store;
-  const Linear layer(Scope(store), 5, 3, true);
-  fill(store);
-  const Tensor x = random_tensor({2, 4, 5}, 1);
-  expect_near(layer.gelu(x), bias_gelu(layer(x), Tensor()));
-}
-
 TEST(layers, modules_mlp) {
   ParameterStore store;
   const Mlp mlp(Scope(store), 3);
