@@ -67,7 +67,7 @@ TEST(tests, gpu_report_says_what_passed_and_what_was_left_out) {
   const StandIns machine;
   machine.expect(machine.run(), 0,
                  {"\nsource   0123abc\n", "\ncard     NVIDIA Example, 81559 MiB, 9.0\n",
-                  "\nresult   10 passed, 0 failed, 2 left out\n", "\n== GPU tests: passed, 2 tests",
+                  "\nresult   12 passed, 0 failed, 2 left out\n", "\n== GPU tests: passed, 2 tests",
                   "[       OK ] gpu.two (1 ms)", "\n== NCCL between two ranks: left out, there is one GPU\n",
                   "\n== compute-sanitizer racecheck: passed, nothing found in 2 tests",
                   "\n== compute-sanitizer racecheck of cross_scan: passed, nothing found in 2 tests"});
