@@ -9,7 +9,7 @@
 //       →  grad_pre = (grad_y W) · gelu'(pre + b)  (rows, in)   assigned
 //          grad_bias += Σ_rows grad_pre                         accumulated, in Real<T>; unless null
 //
-// pre is rounded to T before the bias is added, so that both directions see the same number; whether grad_y W is rounded
+// The bias is never null. pre is rounded to T before the bias is added, so that both directions see the same number; whether grad_y W is rounded
 // before it is multiplied is left open.
 #pragma once
 

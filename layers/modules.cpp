@@ -17,7 +17,7 @@ Tensor Linear::operator()(const Tensor& x) const {
   return linear(x, weight_->tensor, bias_ ? bias_->tensor : Tensor());
 }
 
-MlpLayer Linear::layer() const { return {weight_->tensor, bias_->tensor}; }
+MlpLayer Linear::layer() const { return {weight_->tensor, bias_ ? bias_->tensor : Tensor()}; }
 
 Conv2d::Conv2d(const Scope& scope, std::int64_t in, std::int64_t out, FilterSampling sampling) {
   const std::int64_t filter = 9 * in;  // weights of one

@@ -5,7 +5,7 @@
 #   tests/gpu_report.sh [--no-sanitizer] [--sanitizer-seconds N] [--output FILE] QM_TESTS QUADMAMBA
 #
 #   --no-sanitizer          leave compute-sanitizer out
-#   --sanitizer-seconds N   for each of its three tools; what it does not reach by then is left out (default 300)
+#   --sanitizer-seconds N   for each of its runs; what it does not reach by then is left out (default 300)
 #   --output FILE           default tests/gpu_report.txt, which belongs in the repository: launch/test.sh compares its
 #                           revision with the sources
 #
@@ -131,8 +131,8 @@ tests_not_reached() {
     <(sed -n -E 's/^\[ +(OK|FAILED|SKIPPED) +\] ([^ ,]+) \(.*/\2/p' "$log" | sort)
 }
 
-# Library kernels (linear, mlp, conv2d) are not ours to check and take hours; golden tests are whole models; one allocator
-# test fails an allocation on purpose; training is more than ops.
+# Library kernels (linear, mlp, conv2d, and what falls back on them) are not ours to check and take hours; golden tests
+# are whole models; one allocator test fails an allocation on purpose; training is more than ops.
 readonly op_tests='gpu.*-gpu.golden_*:gpu.allocator_*:gpu.train*:gpu.batches_*:gpu.a_rank_*:gpu.bench_*:gpu.parity_linear:gpu.parity_mlp:gpu.parity_conv2d:gpu.bf16_linear:gpu.bf16_mlp:gpu.bf16_linear_gelu_at_*:gpu.bf16_conv2d'
 
 # Lines that begin with ========= but for a header, a summary and the note of a program that was ended.

@@ -17,7 +17,7 @@ struct SavedLayer {
   Tensor pre;  ///< (…, out), what its GELU adds the bias to; of the last layer undefined
 };
 
-SavedLayer check(const Tensor& input, const MlpLayer& layer) {
+SavedLayer to_save(const Tensor& input, const MlpLayer& layer) {
   expect_rank("mlp", "weight", layer.weight, 2);
   QM_CHECK(input.rank() >= 1 && input.dim(-1) == layer.weight.dim(1), ShapeError, "mlp: expected an input with ",
            layer.weight.dim(1), " channels, got ", to_string(input.shape()));
@@ -66,9 +66,9 @@ void backward(std::vector<SavedLayer>& layers, Backward& grad) {
     return grad.needs(index) ? grad.accumulate(index).template data<Real<T>>() : nullptr;
   };
   Tensor grad_y = grad.grad_output(0);
-  for (const std::size_t last = layers.size() - 1; !layers.empty(); layers.pop_back()) {
-    const std::size_t i = layers.size() - 1;
-    SavedLayer& layer = layers.back();
+  const std::size_t last = layers.size() - 1;
+  for (std::size_t i = layers.size(); i-- > 0; layers.pop_back()) {
+    SavedLayer& layer = layers[i];
     const std::int64_t rows = rows_of(layer.input), in = layer.rounded.dim(1), out = layer.rounded.dim(0);
     const Backward::Sum grad_x = i == 0 && grad.needs(0) ? grad.sum(0) : Backward::Sum{};
     linear_backward<T>(layer.input.stream(),
@@ -77,7 +77,7 @@ void backward(std::vector<SavedLayer>& layers, Backward& grad) {
                         .grad_x = data_or_null<T>(grad_x.grad), .grad_x_adds = grad_x.adds,
                         .grad_weight = gradient(weight_index(i)),
                         .grad_bias = i == last ? gradient(bias_index(i)) : nullptr});
-    if (i == 0) return;
+    if (i == 0) continue;
     layer.input = {};
     const SavedLayer& before = layers[i - 1];
     Tensor grad_pre = Tensor::empty(before.pre.shape(), before.pre.dtype(), before.pre.device());
@@ -102,7 +102,7 @@ Tensor mlp(const Tensor& x, const std::vector<MlpLayer>& layers) {
   std::vector<SavedLayer> saved;
   Tensor y = x;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    SavedLayer& layer = saved.emplace_back(check(y, layers[i]));
+    SavedLayer& layer = saved.emplace_back(to_save(y, layers[i]));
     visit_activation(x.dtype(), "mlp", [&]<class T>() {
       y = i + 1 < layers.size() ? forward_hidden<T>(layer, recorded) : forward_last<T>(layer);
     });

@@ -1,13 +1,15 @@
 // gelu(v) = v Φ(v) and its derivative Φ(v) + v φ(v), with Φ(v) = (1 + erf(v/√2)) / 2 and φ(v) = exp(−v²/2) / √(2π).
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace qm::cuda {
 
 /// For bfloat16: Φ(−z) of z = |v| as a power of two, so that what is next to nothing is right relatively too. The
 /// exponent is a polynomial, fitted to log₂ Φ(−z) on [0, 8] so that its largest error is least: Φ(−z) to 3.4e-5
-/// relatively, where bfloat16 rounds by up to 2e-3. Beyond 8 it stays at Φ(−8) = 6e-16.
+/// relatively, where bfloat16 rounds by up to 4e-3. Beyond 8 it stays at Φ(−8) = 6e-16.
 struct NormalTail {
   float z, probability;
 

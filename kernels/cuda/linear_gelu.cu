@@ -321,7 +321,8 @@ constexpr std::int64_t kMostInner = 192;
 /// Whether a product over `inner` channels with a result of `columns` may be one of ours.
 template <class... Matrix>
 bool is_narrow(std::int64_t inner, std::int64_t columns, const float* bias, const Matrix*... matrices) {
-  return inner % 16 == 0 && inner <= kMostInner && columns <= 1 << 20 && vectors_fit<8>(columns, matrices...) &&
+  constexpr std::int64_t kMostColumns = 1 << 20;  // so that an int numbers them
+  return inner % 16 == 0 && inner <= kMostInner && columns <= kMostColumns && vectors_fit<8>(columns, matrices...) &&
          vectors_fit<4>(columns, bias);
 }
 
@@ -331,17 +332,17 @@ struct RowTileChunks {
 
   template <class Tile>
   static RowTileChunks of(std::int64_t rows, std::int64_t columns) {
-    constexpr std::int64_t kBlocks = 528;  // on an H100's 132 multiprocessors two waves of two, or one of four
-    constexpr std::int64_t kChunks = 512;  // as many as add_column_sums takes at once
+    constexpr std::int64_t kGridBlocks = 528;  // on an H100's 132 multiprocessors two waves of two, or one of four
+    constexpr std::int64_t kChunks = 512;      // as many as add_column_sums takes at once
     const std::int64_t column_tiles = ceil_div(columns, Tile::kColumns), row_tiles = ceil_div(rows, Tile::kRows);
-    const std::int64_t each = std::max(ceil_div(row_tiles * column_tiles, kBlocks), ceil_div(row_tiles, kChunks));
+    const std::int64_t each = std::max(ceil_div(row_tiles * column_tiles, kGridBlocks), ceil_div(row_tiles, kChunks));
     return {static_cast<int>(column_tiles), static_cast<int>(each), static_cast<int>(ceil_div(row_tiles, each))};
   }
   dim3 grid() const { return dim3(static_cast<unsigned int>(column_tiles), static_cast<unsigned int>(count)); }
 };
 
-/// Lets the kernel have so much shared memory; false where the GPU has less, as those of 99 KB a block have for 192
-/// inner channels.
+/// Lets the kernel have so much shared memory; false where the GPU has less. 99 KB a block are too few for the wide tile
+/// with 192 inner channels and the narrow one with 160.
 template <class Kernel>
 bool allow_shared_memory(const Stream& stream, Kernel* kernel, std::size_t bytes) {
   int most = 0;
@@ -376,7 +377,7 @@ bool launch_backward(const Stream& stream, const GeluLinearBackward<bfloat16>& p
 }
 
 // Tiles by measurement on an H100. Backward has more to load than forward; with few inner channels the weight leaves
-// room for many warps that wait for it.
+// room for many warps, which wait for their loads in turn.
 using WideTile = ProductTile<2, 2, 2>;       // 64 rows by 128 columns
 using NarrowTile = ProductTile<4, 2, 2>;     // 128 by 64; beyond 160 inner channels one block fills the shared memory
 using ManyWarpsTile = ProductTile<4, 1, 4>;  // 64 by 64

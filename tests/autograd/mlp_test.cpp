@@ -76,6 +76,20 @@ TEST(autograd, mlp_gradients_of_a_reshaped_result) {
   }
 }
 
+TEST(autograd, mlp_of_no_rows) {
+  const std::vector<Tensor> w = random_weights({3, 6, 3});
+  EXPECT_EQ(mlp(Tensor::zeros({0, 3}, DType::kFloat64), layers_of(w)).shape(), (Shape{0, 3}));
+}
+
+// The sums over 300 rows lie in OpenBLAS: their order may follow the threads, their value may not.
+TEST(autograd, mlp_threads) {
+  const Tensor x = random_tensor({300, 9}, 1);
+  const std::vector<Tensor> w = random_weights({9, 36, 9});
+  EXPECT_TRUE(independent_of_threads(
+      {{"x", x}, {"weight 0", w[0]}, {"bias 0", w[1]}, {"weight 1", w[2]}, {"bias 1", w[3]}},
+      [&] { return std::vector{mlp(x, layers_of(w))}; }, 1e-12));
+}
+
 TEST(autograd, mlp_rejects_shapes) {
   const std::vector<Tensor> w = random_weights({3, 6, 3});
   EXPECT_THROW(mlp(random_tensor({5, 4}, 1), layers_of(w)), ShapeError);

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <string>
@@ -186,6 +187,25 @@ TEST(gpu, bf16_depthwise_conv_silu) {
                  },
                  {activation(random_tensor({batch, height, width, channels}, 1, -2, 2)),
                   parameter(random_tensor({channels, 1, 3, 3}, 2))});
+  }
+}
+
+/// An infinite pixel reaches the windows that it lies in, and none beside them.
+TEST(gpu, bf16_conv2d_of_an_infinite_pixel) {
+  QM_NEEDS_GPU();
+  constexpr std::int64_t kHeight = 12, kWidth = 70, kOut = 24;
+  const Tensor weight = random_tensor({kOut, 3, 3, 3}, 1, 0.5, 1).to(DType::kFloat32).to(kGpu);
+  for (const auto [row, column] : std::vector<std::array<std::int64_t, 2>>{{0, 0}, {5, 20}, {6, 21}, {5, 31}, {11, 69}}) {
+    Tensor image = Tensor::zeros({1, kHeight, kWidth, 3}, DType::kFloat64);
+    image.data<double>()[(row * kWidth + column) * 3] = std::numeric_limits<double>::infinity();
+    const Tensor y = conv2d(image.to(DType::kBFloat16).to(kGpu), weight, Tensor::zeros({kOut}, DType::kFloat32, kGpu), 2);
+    const std::vector<double> values = doubles_of(y);
+    for (std::int64_t i = 0; i < y.count(); ++i) {
+      const std::int64_t down = i / kOut / y.dim(2) * 2 - row, right = i / kOut % y.dim(2) * 2 - column;
+      const bool within = std::abs(down) <= 1 && std::abs(right) <= 1;
+      EXPECT_EQ(std::isfinite(values[static_cast<std::size_t>(i)]), !within)
+          << "output " << i << " of the pixel in row " << row << ", column " << column;
+    }
   }
 }
 
