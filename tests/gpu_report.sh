@@ -201,7 +201,8 @@ elif [[ -z $compute_sanitizer ]]; then
 else
   step_left_out "compute-sanitizer on ${op_tests#*-}" "see tests/gpu_report.sh"
   for tool in memcheck initcheck; do run_sanitizer "$tool" "$op_tests"; done
-  # What uses shared memory most takes racecheck a hundred times as long as the others, which are to be reached too.
+  # The sweeps take racecheck a hundred times as long as the others, and the products with a GELU so long that those
+  # behind them were not reached.
   run_sanitizer racecheck "$op_tests:gpu.bf16_*_scan*:gpu.bf16_linear_gelu_*ward"
   for kernel in linear_gelu_forward linear_gelu_backward selective_scan cross_scan quad_scan_{quadtree,window_raster}; do
     run_sanitizer racecheck "gpu.bf16_$kernel" "of $kernel"

@@ -1,6 +1,7 @@
 #include "autograd/ops/mlp.h"
 
 #include "autograd/ops/check.h"
+#include "autograd/ops/linear.h"
 #include "autograd/tape.h"
 #include "kernels/base/current_op.h"
 #include "kernels/linear.h"
@@ -41,17 +42,6 @@ Tensor forward_hidden(SavedLayer& layer, bool keep_pre) {
                                       .x = layer.input.template data<T>(), .weight = layer.rounded.template data<T>(),
                                       .bias = layer.bias.template data<Real<T>>(), .pre = data_or_null<T>(layer.pre),
                                       .y = y.template data<T>()});
-  return y;
-}
-
-template <class T>
-Tensor forward_last(const SavedLayer& layer) {
-  const std::int64_t out = layer.rounded.dim(0);
-  const Tensor rounded_bias = layer.bias.in(layer.input.dtype());
-  Tensor y = empty_with_channels(layer.input, out);
-  linear_forward<T>(y.stream(), {.rows = rows_of(y), .in = layer.rounded.dim(1), .out = out,
-                                 .x = layer.input.template data<T>(), .weight = layer.rounded.template data<T>(),
-                                 .bias = rounded_bias.template data<T>(), .y = y.template data<T>()});
   return y;
 }
 
@@ -103,9 +93,12 @@ Tensor mlp(const Tensor& x, const std::vector<MlpLayer>& layers) {
   Tensor y = x;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     SavedLayer& layer = saved.emplace_back(to_save(y, layers[i]));
-    visit_activation(x.dtype(), "mlp", [&]<class T>() {
-      y = i + 1 < layers.size() ? forward_hidden<T>(layer, recorded) : forward_last<T>(layer);
-    });
+    if (i + 1 < layers.size()) {
+      visit_activation(x.dtype(), "mlp", [&]<class T>() { y = forward_hidden<T>(layer, recorded); });
+    } else {
+      const Tape::Pause pause;  // one node records all layers
+      y = linear(y, layers[i].weight, layers[i].bias);
+    }
     if (!recorded) saved.clear();
   }
   Tape::record("mlp", inputs, {y}, [dtype = x.dtype(), saved = std::move(saved)](Backward& grad) mutable {

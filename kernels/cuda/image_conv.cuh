@@ -114,8 +114,8 @@ __global__ void __launch_bounds__(kBlock, 2)
 
   FragmentB weight[2][kTiles];
   float bias[kTiles][2];
-  // Of this lane's numbers of a window. Beyond the last, where the weight is 0, a finite number is all that is asked
-  // for: an infinite one there, which no image of bytes has, would make the pixel NaN.
+  // Of this lane's numbers of a window. Beyond the last, where the weight is 0, the last again: 0 times an infinite
+  // number of another window would make this pixel NaN.
   int offset[2][2][2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -123,10 +123,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     for (int half = 0; half < 2; ++half) {
       const int tap = h * 16 + half * 8 + 2 * q;
 #pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        // Beyond the last, where the weight is 0, the last again: a number of the window itself.
-        offset[h][half][k] = ImageStrip::offset_of(min(tap + k, kTaps - 1));
-      }
+      for (int k = 0; k < 2; ++k) offset[h][half][k] = ImageStrip::offset_of(min(tap + k, kTaps - 1));
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
         const int o = n * 8 + g;

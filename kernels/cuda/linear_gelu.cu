@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(kBlock, Tile::kBlocks)
 
 // ---- launches -------------------------------------------------------------------------------------------------------
 
-/// Inner channels beyond which a product is bound by arithmetic, and so better made by cuBLASLt.
+/// Inner channels beyond which a product, by its operations a byte, is bound by arithmetic and better made by cuBLASLt.
 constexpr std::int64_t kMostInner = 192;
 
 /// Whether a product over `inner` channels with a result of `columns` may be one of ours.

@@ -53,8 +53,6 @@ struct Result {
   std::vector<double> values;
 };
 
-std::vector<double> doubles_of(const Tensor& tensor) { return tensor.to(DType::kFloat64).to_vector<double>(); }
-
 Tensor rounded_to_bf16(const Tensor& values) { return values.to(DType::kBFloat16).to(DType::kFloat32); }
 
 std::vector<Result> run(const Op& op, const std::vector<Input>& inputs, DType activations) {
@@ -195,10 +193,11 @@ TEST(gpu, bf16_conv2d_of_an_infinite_pixel) {
   QM_NEEDS_GPU();
   constexpr std::int64_t kHeight = 12, kWidth = 70, kOut = 24;
   const Tensor weight = random_tensor({kOut, 3, 3, 3}, 1, 0.5, 1).to(DType::kFloat32).to(kGpu);
-  for (const auto [row, column] : std::vector<std::array<std::int64_t, 2>>{{0, 0}, {5, 20}, {6, 21}, {5, 31}, {11, 69}}) {
+  const std::vector<std::array<std::int64_t, 2>> pixels{{0, 0}, {5, 20}, {6, 21}, {5, 31}, {11, 69}};
+  for (const auto [row, column] : pixels) {
     Tensor image = Tensor::zeros({1, kHeight, kWidth, 3}, DType::kFloat64);
     image.data<double>()[(row * kWidth + column) * 3] = std::numeric_limits<double>::infinity();
-    const Tensor y = conv2d(image.to(DType::kBFloat16).to(kGpu), weight, Tensor::zeros({kOut}, DType::kFloat32, kGpu), 2);
+    const Tensor y = conv2d(image.to(DType::kBFloat16).to(kGpu), weight, Tensor(), 2);
     const std::vector<double> values = doubles_of(y);
     for (std::int64_t i = 0; i < y.count(); ++i) {
       const std::int64_t down = i / kOut / y.dim(2) * 2 - row, right = i / kOut % y.dim(2) * 2 - column;

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "autograd/ops/linear.h"
+#include "kernels/linear.h"
 #include "tests/support/gpu.h"
 #include "tests/support/tensors.h"
 
@@ -27,38 +29,37 @@ double gelu(double v) { return v * cdf(v); }
 double density(double v) { return std::exp(-v * v / 2) * std::numbers::inv_sqrtpi / std::numbers::sqrt2; }
 double gelu_derivative(double v) { return cdf(v) + v * density(v); }
 
-std::vector<double> doubles_of(const Tensor& tensor) { return tensor.to(DType::kFloat64).to_vector<double>(); }
-
-/// The values in bf16 on the GPU, `offset` numbers behind an aligned address.
+/// The values in that type on the GPU, `offset` numbers behind an aligned address.
 Tensor on_gpu(const Tensor& values, DType dtype, std::int64_t offset) {
   const Tensor buffer = Tensor::zeros({values.count() + offset}, dtype, kGpu);
   Tensor part = buffer.slice(offset, values.shape());
   part.copy_from(values.to(dtype).to(kGpu));
   return part;
 }
-/// The same, undefined.
+/// Undefined numbers in bf16, likewise.
 Tensor empty_on_gpu(const Shape& shape, std::int64_t offset) {
   return Tensor::empty({count_of(shape) + offset}, DType::kBFloat16, kGpu).slice(offset, shape);
 }
 
-/// a (rows, inner) · b (inner, columns), b transposed or not.
-std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::int64_t rows,
-                            std::int64_t inner, std::int64_t columns, bool b_transposed) {
-  std::vector<double> c(static_cast<std::size_t>(rows * columns));
-#pragma omp parallel for
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t k = 0; k < inner; ++k) {
-      const double factor = a[static_cast<std::size_t>(r * inner + k)];
-      for (std::int64_t j = 0; j < columns; ++j) {
-        c[static_cast<std::size_t>(r * columns + j)] +=
-            factor * b[static_cast<std::size_t>(b_transposed ? j * inner + k : k * columns + j)];
-      }
-    }
-  }
-  return c;
+Tensor as_doubles(const Tensor& tensor) { return tensor.to(DType::kFloat64).to(Device{}); }
+
+/// x Wᵀ in double.
+std::vector<double> product(const Tensor& x, const Tensor& weight) {
+  return values_of(linear(as_doubles(x), as_doubles(weight), Tensor()));
 }
 
-/// Counts the numbers that are further from what is expected than bound(i).
+/// grad_y W in double.
+std::vector<double> product_backward(const Tensor& grad_y, const Tensor& weight) {
+  const Tensor of_y = as_doubles(grad_y), w = as_doubles(weight);
+  const Tensor of_x = Tensor::empty({of_y.dim(0), w.dim(1)}, DType::kFloat64);
+  linear_backward<double>(of_x.stream(), {.rows = of_y.dim(0), .in = w.dim(1), .out = w.dim(0), .x = nullptr,
+                                          .weight = w.data<double>(), .grad_y = of_y.data<double>(),
+                                          .grad_x = of_x.data<double>(), .grad_x_adds = false,
+                                          .grad_weight = nullptr, .grad_bias = nullptr});
+  return values_of(of_x);
+}
+
+/// No number i is further from what is expected than bound(i).
 template <class Bound>
 void expect_within(const std::string& what, const std::vector<double>& actual, const std::vector<double>& expected,
                    Bound bound) {
@@ -75,8 +76,8 @@ void expect_within(const std::string& what, const std::vector<double>& actual, c
 /// rows, inner channels, columns of the product.
 using Sizes = std::array<std::int64_t, 3>;
 
-/// Each tile, with rows and columns that end within one, and several tiles a chunk; none that a GPU of 99 KB a block has
-/// no room for.
+/// Each tile, with rows and columns that end within one, and several tiles a chunk; none that a GPU of 99 KB a block
+/// has no room for.
 const std::vector<Sizes> kSizes{{1, 16, 8},       {7, 32, 40},       {300, 96, 384},  {129, 176, 768}, {20011, 96, 136},
                                 {20011, 144, 136}, {70001, 16, 48},   {5003, 144, 64}, {20011, 64, 72}};
 
@@ -94,7 +95,7 @@ void check_forward(const Sizes& sizes, std::int64_t offset) {
   linear_gelu_forward<bfloat16>(x.stream(), p);
 
   const std::vector<double> pre_rounded = doubles_of(pre), biases = doubles_of(bias);
-  const std::vector<double> exact = product(doubles_of(x), doubles_of(weight), rows, in, out, true);
+  const std::vector<double> exact = product(x, weight);
   expect_within(what + ", pre", pre_rounded, exact,
                 [&](std::size_t i) { return kRounding * std::abs(exact[i]) + 2e-5; });
   std::vector<double> expected(exact.size());
@@ -120,7 +121,8 @@ void check_backward(const Sizes& sizes, std::int64_t offset) {
   const Tensor weight = on_gpu(random_tensor({out, in}, 2, -scale, scale), DType::kBFloat16, offset);
   const Tensor bias = on_gpu(random_tensor({in}, 3), DType::kFloat32, offset);
   const Tensor pre = on_gpu(random_tensor({rows, in}, 4, -5, 5), DType::kBFloat16, offset);
-  const Tensor grad_pre = empty_on_gpu({rows, in}, offset), grad_bias = on_gpu(random_tensor({in}, 5), DType::kFloat32, 0);
+  const Tensor grad_pre = empty_on_gpu({rows, in}, offset);
+  const Tensor grad_bias = on_gpu(random_tensor({in}, 5), DType::kFloat32, 0);
   const std::vector<double> bias_before = doubles_of(grad_bias);
   GeluLinearBackward<bfloat16> p{.rows = rows, .in = in, .out = out, .grad_y = grad_y.data<bfloat16>(),
                                  .weight = weight.data<bfloat16>(), .pre = pre.data<bfloat16>(),
@@ -129,7 +131,7 @@ void check_backward(const Sizes& sizes, std::int64_t offset) {
   gelu_linear_backward<bfloat16>(pre.stream(), p);
 
   const std::vector<double> pres = doubles_of(pre), biases = doubles_of(bias);
-  const std::vector<double> grad = product(doubles_of(grad_y), doubles_of(weight), rows, out, in, false);
+  const std::vector<double> grad = product_backward(grad_y, weight);
   std::vector<double> expected(grad.size()), sums = bias_before, magnitudes(sums.size());
   for (std::size_t i = 0; i < grad.size(); ++i) {
     const std::size_t c = i % static_cast<std::size_t>(in);

@@ -50,12 +50,6 @@ struct Result {
 };
 using Results = std::vector<Result>;
 
-std::vector<double> doubles_of(const Tensor& tensor) {
-  if (tensor.dtype() != DType::kInt32) return tensor.to(DType::kFloat64).to_vector<double>();
-  const auto values = tensor.to_vector<std::int32_t>();
-  return {values.begin(), values.end()};
-}
-
 bool is_integer(const Tensor& tensor) { return tensor.dtype() == DType::kInt32; }
 
 /// The op's outputs, and the gradients of all real inputs given one of every real output in `from`. Gradients start at

@@ -37,10 +37,6 @@ Tensor on_device(const Tensor& tensor, Device device) {
   return copy;
 }
 
-std::vector<double> doubles_of(const Tensor& tensor) {
-  return values_of(on_device(tensor, {}).to(DType::kFloat64));
-}
-
 /// The op's output and the gradients of its inputs under a random cotangent. Every gradient starts from numbers that
 /// are not zero: backward has to add to them.
 std::vector<Result> run(const std::vector<NamedTensor>& inputs, const Op& op, DType dtype, Device device) {

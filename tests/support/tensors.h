@@ -31,5 +31,11 @@ inline Tensor integers(const std::vector<std::int32_t>& values) {
 inline std::vector<double> values_of(const Tensor& tensor) {
   return tensor.to_vector<double>();
 }
+/// The same of any numbers, on any device.
+inline std::vector<double> doubles_of(const Tensor& tensor) {
+  if (tensor.dtype() != DType::kInt32) return values_of(tensor.to(DType::kFloat64));
+  const auto values = tensor.to_vector<std::int32_t>();
+  return {values.begin(), values.end()};
+}
 
 }  // namespace qm
